@@ -1,0 +1,13 @@
+//! Models as data: architectures, packages, the files they come from, tokenizers, chat templates,
+//! the sampler.
+#![forbid(unsafe_code)]
+
+mod architecture;
+pub mod source;
+pub mod template;
+pub mod tokenizer;
+
+pub use architecture::{
+    Architecture, ArchitectureError, Family, LinearPart, NormPart, Rope, RopeLayout, RopeScaling,
+    TensorRole,
+};
