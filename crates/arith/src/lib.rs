@@ -14,6 +14,7 @@ pub mod limits;
 pub mod reference;
 pub mod scalar;
 pub mod tables;
+pub mod tile;
 mod weight;
 
 pub use activation::{A8Row, A12Row, Activation, ActivationFormat, quantize_a8, quantize_a12};

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod blame;
+mod bytes;
 mod digest;
 mod generate;
 mod grammar;
@@ -14,6 +15,7 @@ mod prompt;
 mod token;
 
 pub use blame::Blame;
+pub use bytes::SharedBytes;
 pub use digest::{Digest, PackageId, ParseDigestError};
 pub use generate::{
     EventSink, FinishReason, Flow, Generate, GenerateError, Generation, ModelCard, Request,

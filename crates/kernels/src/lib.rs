@@ -1,1 +1,23 @@
-//! Fast.
+//! The operations of the arithmetic, fast on CPUs, equal to `shoal_arith::reference` bit for bit.
+//!
+//! One folder per operation, one file per instruction set; [`Isa`] picks at run time. Spec 01.
+#![expect(
+    unsafe_code,
+    reason = "vector instructions and shared output buffers need it"
+)]
+
+mod context;
+mod isa;
+mod lanes;
+mod linear;
+mod matmul;
+mod per_isa;
+mod quantized;
+mod shared;
+mod team;
+
+pub use context::Kernels;
+pub use isa::{Isa, IsaError};
+pub use linear::Linear;
+pub use quantized::{QuantizeNeeds, Quantized};
+pub use team::Team;

@@ -1,0 +1,2 @@
+//! Throughput of the matrix kernels against the memory bandwidth measured in the same run.
+fn main() {}

@@ -1,0 +1,52 @@
+//! What every kernel runs on: an instruction set the machine has, and a team of threads.
+
+use std::ops::Range;
+
+use crate::{Isa, IsaError, Team};
+
+/// Elements below which a row-wise operation is not worth waking the team.
+const SERIAL_ELEMENTS: usize = 16 << 10;
+
+/// The entry to all kernels.
+#[derive(Debug)]
+pub struct Kernels {
+    isa: Isa,
+    team: Team,
+}
+
+impl Kernels {
+    /// Kernels for `isa` on `threads` threads.
+    ///
+    /// # Errors
+    /// The machine does not have `isa`.
+    pub fn new(isa: Isa, threads: usize) -> Result<Self, IsaError> {
+        if !isa.is_available() {
+            return Err(IsaError::Missing { isa });
+        }
+        Ok(Self {
+            isa,
+            team: Team::new(threads),
+        })
+    }
+
+    /// The instruction set in use.
+    #[must_use]
+    pub const fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// The threads in use.
+    #[must_use]
+    pub const fn team(&self) -> &Team {
+        &self.team
+    }
+
+    /// Splits `rows` of `width` elements over the team when there is enough to do.
+    pub(crate) fn rows(&self, rows: usize, width: usize, job: &(dyn Fn(Range<usize>) + Sync)) {
+        if rows * width < SERIAL_ELEMENTS {
+            job(0..rows);
+        } else {
+            self.team.split(rows, job);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! One row: the codes of spec 01 §4, in the layouts the kernels read.
+
+use shoal_arith::ActivationFormat;
+use shoal_arith::limits::{
+    A8_BLOCK_MULTIPLIER_MAX, A8_CODE_MAX, A8_GROUP_MULTIPLIER_MAX, A12_CODE_MAX, BLOCK, GROUP,
+    I4_CODE_MIN, LARGEST,
+};
+use shoal_arith::scalar::magnitude_bits;
+
+use crate::per_isa::per_isa;
+
+/// Order of the four codes of a quad in the wide layout: the kernels split bytes into even and odd.
+const WIDE_ORDER: [usize; 4] = [0, 2, 1, 3];
+const QUAD: usize = 4;
+
+/// Where one row goes. Layouts that nobody reads are empty.
+pub(super) struct RowOut<'a> {
+    pub(super) group_multipliers: &'a mut [f64],
+    pub(super) narrow: &'a mut [i8],
+    pub(super) block_multipliers: &'a mut [i32],
+    pub(super) bias_pairs: &'a mut [i32],
+    pub(super) sums: &'a mut [i32],
+    pub(super) offset_pairs: &'a mut [i32],
+    pub(super) wide: &'a mut [i16],
+}
+
+per_isa! {
+    /// Quantizes one row and returns its scale, or zeros and `None` when an element is not sound.
+    pub(super) fn quantize_row(row: &[f32], format: ActivationFormat, out: &mut RowOut<'_>)
+        -> Option<f32> = generic_row;
+}
+
+#[inline(always)]
+fn generic_row(row: &[f32], format: ActivationFormat, out: &mut RowOut<'_>) -> Option<f32> {
+    let bits = largest_bits(row);
+    let sound = bits < LARGEST.to_bits();
+    let largest = if sound { f32::from_bits(bits) } else { 0.0 };
+    let scale = match format {
+        ActivationFormat::A8 => a8(row, largest, out),
+        ActivationFormat::A12 => a12(row, largest, out),
+    };
+    sound.then_some(scale)
+}
+
+#[inline(always)]
+fn largest_bits(row: &[f32]) -> u32 {
+    row.iter()
+        .fold(0, |largest, &x| largest.max(magnitude_bits(x)))
+}
+
+#[inline(always)]
+fn multiple(x: f32, unit: f32, max: i32) -> f32 {
+    (x / unit).ceil().clamp(1.0, max as f32)
+}
+
+/// The codes of one block; `x` is shorter than a block only at the end of a row.
+#[inline(always)]
+fn codes(x: &[f32], inverse: f32, max: i32) -> [i32; BLOCK] {
+    // Adding 1.5 * 2^23 leaves the rounded integer in the low bits.
+    const MAGIC: f32 = 12_582_912.0;
+    let limit = max as f32;
+    let mut padded = [0.0; BLOCK];
+    let x: &[f32; BLOCK] = match x.try_into() {
+        Ok(whole) => whole,
+        Err(_) => {
+            padded[..x.len()].copy_from_slice(x);
+            &padded
+        }
+    };
+    x.map(|x| {
+        let y = x * inverse;
+        let y = if y < -limit { -limit } else { y };
+        let y = if y > limit { limit } else { y };
+        (y + MAGIC)
+            .to_bits()
+            .wrapping_sub(MAGIC.to_bits())
+            .cast_signed()
+    })
+}
+
+#[inline(always)]
+fn a8(row: &[f32], largest: f32, out: &mut RowOut<'_>) -> f32 {
+    const BLOCK_STEPS: f32 = (A8_CODE_MAX * A8_BLOCK_MULTIPLIER_MAX) as f32;
+    const STEPS: f32 = BLOCK_STEPS * A8_GROUP_MULTIPLIER_MAX as f32;
+    let scale = largest / STEPS;
+    for (g, group) in row.chunks(GROUP).enumerate() {
+        let bits: [u32; GROUP / BLOCK] =
+            std::array::from_fn(|b| group.chunks(BLOCK).nth(b).map_or(0, largest_bits));
+        let group_bits = bits.into_iter().fold(0, u32::max);
+        let n = match scale == 0.0 {
+            true => 1.0,
+            false => multiple(
+                f32::from_bits(group_bits),
+                scale * BLOCK_STEPS,
+                A8_GROUP_MULTIPLIER_MAX,
+            ),
+        };
+        out.group_multipliers[g] = f64::from(n);
+        let unit = scale * n;
+        for (b, block) in group.chunks(BLOCK).enumerate() {
+            let (r, inverse) = match scale == 0.0 {
+                true => (1.0, 0.0),
+                false => {
+                    let block_largest = f32::from_bits(bits[b]);
+                    let r = multiple(
+                        block_largest,
+                        unit * A8_CODE_MAX as f32,
+                        A8_BLOCK_MULTIPLIER_MAX,
+                    );
+                    (r, 1.0 / (unit * r))
+                }
+            };
+            let block = if scale == 0.0 { &[] } else { block };
+            write_block(
+                g * (GROUP / BLOCK) + b,
+                &codes(block, inverse, A8_CODE_MAX),
+                r as i32,
+                out,
+            );
+        }
+    }
+    scale
+}
+
+#[inline(always)]
+fn a12(row: &[f32], largest: f32, out: &mut RowOut<'_>) -> f32 {
+    let scale = largest / A12_CODE_MAX as f32;
+    let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+    out.group_multipliers.fill(1.0);
+    for (b, block) in row.chunks(BLOCK).enumerate() {
+        let block = if scale == 0.0 { &[] } else { block };
+        write_block(b, &codes(block, inverse, A12_CODE_MAX), 1, out);
+    }
+    scale
+}
+
+#[inline(always)]
+fn write_block(b: usize, codes: &[i32; BLOCK], r: i32, out: &mut RowOut<'_>) {
+    if !out.wide.is_empty() {
+        let wide = &mut out.wide[b * BLOCK..(b + 1) * BLOCK];
+        for (quad, codes) in wide.chunks_exact_mut(QUAD).zip(codes.chunks_exact(QUAD)) {
+            for (x, from) in quad.iter_mut().zip(WIDE_ORDER) {
+                *x = (codes[from] * r) as i16;
+            }
+        }
+    }
+    if !out.narrow.is_empty() {
+        let narrow = &mut out.narrow[b * BLOCK..(b + 1) * BLOCK];
+        for (x, &code) in narrow.iter_mut().zip(codes) {
+            *x = code as i8;
+        }
+        let mut halves = [0; 2];
+        for quad in codes.chunks_exact(QUAD) {
+            halves[0] += quad[0] + quad[1];
+            halves[1] += quad[2] + quad[3];
+        }
+        let sum = halves[0] + halves[1];
+        out.block_multipliers[b] = pair(r, r);
+        out.bias_pairs[b] = pair(I4_CODE_MIN * halves[0], I4_CODE_MIN * halves[1]);
+        out.sums[b] = sum;
+        out.offset_pairs[b] = pair((sum * r) >> 1, sum * r - ((sum * r) >> 1));
+    }
+}
+
+/// Two i16 as the two halves of an i32.
+#[inline(always)]
+const fn pair(low: i32, high: i32) -> i32 {
+    low & 0xffff | high << 16
+}
