@@ -38,14 +38,24 @@ pub fn flush(x: f32) -> f32 {
     if x.abs() < SMALLEST { 0.0 } else { x }
 }
 
-/// The nearest integer, ties to even, for |x| <= 2^22.
-///
-/// Adding and subtracting 1.5 * 2^23 rounds exactly so, with two additions any machine has.
+/// 1.5 * 2^23. Adding it leaves the nearest integer, ties to even, in the low bits of the sum.
+const MAGIC: f32 = 12_582_912.0;
+
+/// The nearest integer, ties to even, for |x| <= 2^22, as an f32.
 #[inline(always)]
 #[must_use]
 pub fn round_even(x: f32) -> f32 {
-    const MAGIC: f32 = 12_582_912.0;
     (x + MAGIC) - MAGIC
+}
+
+/// The nearest integer, ties to even, for |x| <= 2^22.
+#[inline(always)]
+#[must_use]
+pub fn nearest(x: f32) -> i32 {
+    (x + MAGIC)
+        .to_bits()
+        .wrapping_sub(MAGIC.to_bits())
+        .cast_signed()
 }
 
 /// 2^n for n in -126..=127.
@@ -60,18 +70,17 @@ pub fn power_of_two(n: i32) -> f32 {
 #[inline(always)]
 #[must_use]
 pub fn exp2(x: f32) -> f32 {
-    let whole = round_even(x);
-    let f = x - whole;
+    let shifted = x + MAGIC;
+    let f = x - (shifted - MAGIC);
     let mut p = EXP2[4];
     p = p * f + EXP2[3];
     p = p * f + EXP2[2];
     p = p * f + EXP2[1];
     p = p * f + EXP2[0];
     p = p * f + 1.0;
-    f32::from_bits(
-        p.to_bits()
-            .wrapping_add(((whole as i32) << 23).cast_unsigned()),
-    )
+    // The low bits of `shifted` hold the whole part of x; it goes into the exponent.
+    let whole = shifted.to_bits().wrapping_sub(MAGIC.to_bits());
+    f32::from_bits(p.to_bits().wrapping_add(whole << 23))
 }
 
 /// x / (1 + e^-x), +0 for x < -80. `x` must be sound.

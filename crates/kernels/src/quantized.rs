@@ -51,6 +51,22 @@ impl QuantizeNeeds {
     }
 }
 
+/// A block of a row as the byte kernels read it, everything behind one pointer.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct NarrowBlock {
+    /// The codes.
+    pub(crate) codes: [i8; BLOCK],
+    /// -8 times the sums of the codes at `k % 4 < 2` and at `k % 4 >= 2`, as two i16.
+    pub(crate) bias_pair: i32,
+    /// `(r, r)` as two i16.
+    pub(crate) multiplier_pair: i32,
+    /// `r` times the sum of the codes, split into two i16 that add up to it.
+    pub(crate) offset_pair: i32,
+    /// Sum of the codes.
+    pub(crate) sum: i32,
+}
+
 /// `T` quantized rows. Buffers are reused from step to step.
 #[derive(Clone, Debug)]
 pub struct Quantized {
@@ -62,16 +78,8 @@ pub struct Quantized {
     pub(crate) scales: Vec<f32>,
     /// `n`, `[T, groups]`; 1 in a12.
     pub(crate) group_multipliers: Vec<f64>,
-    /// `[T, blocks * 32]`
-    pub(crate) narrow: Vec<i8>,
-    /// `(r, r)` as two i16, `[T, blocks]`
-    pub(crate) block_multipliers: Vec<i32>,
-    /// -8 times the sums of the codes at `k % 4 < 2` and at `k % 4 >= 2`, as two i16, `[T, blocks]`
-    pub(crate) bias_pairs: Vec<i32>,
-    /// Sum of the codes, `[T, blocks]`
-    pub(crate) sums: Vec<i32>,
-    /// `r` times the sum, split into two i16 that add up to it, `[T, blocks]`
-    pub(crate) offset_pairs: Vec<i32>,
+    /// `[T, blocks]`
+    pub(crate) narrow: Vec<NarrowBlock>,
     /// `[T, blocks * 32]`, the four codes of a quad in the order 0, 2, 1, 3
     pub(crate) wide: Vec<i16>,
 }
@@ -86,10 +94,6 @@ impl Default for Quantized {
             scales: Vec::new(),
             group_multipliers: Vec::new(),
             narrow: Vec::new(),
-            block_multipliers: Vec::new(),
-            bias_pairs: Vec::new(),
-            sums: Vec::new(),
-            offset_pairs: Vec::new(),
             wide: Vec::new(),
         }
     }
@@ -105,33 +109,23 @@ impl Quantized {
     /// Bytes held; grows to the largest step and stays.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.narrow.capacity()
+        self.narrow.capacity() * size_of::<NarrowBlock>()
             + self.wide.capacity() * 2
             + self.scales.capacity() * 4
             + self.group_multipliers.capacity() * 8
-            + 4 * (self.block_multipliers.capacity()
-                + self.bias_pairs.capacity()
-                + self.sums.capacity()
-                + self.offset_pairs.capacity())
     }
 
     fn resize(&mut self, rows: usize, columns: usize) {
         let blocks = rows * columns.div_ceil(BLOCK);
-        let (narrow, wide) = (
-            if self.needs.narrow { blocks } else { 0 },
-            if self.needs.wide { blocks } else { 0 },
-        );
         self.rows = rows;
         self.columns = columns;
         self.scales.resize(rows, 0.0);
         self.group_multipliers
             .resize(rows * columns.div_ceil(GROUP), 0.0);
-        self.narrow.resize(narrow * BLOCK, 0);
-        self.block_multipliers.resize(narrow, 0);
-        self.bias_pairs.resize(narrow, 0);
-        self.sums.resize(narrow, 0);
-        self.offset_pairs.resize(narrow, 0);
-        self.wide.resize(wide * BLOCK, 0);
+        let narrow_blocks = if self.needs.narrow { blocks } else { 0 };
+        self.narrow.resize(narrow_blocks, NarrowBlock::default());
+        self.wide
+            .resize(if self.needs.wide { blocks * BLOCK } else { 0 }, 0);
     }
 }
 
@@ -164,10 +158,6 @@ impl Kernels {
         let scales = SharedMut::new(&mut out.scales);
         let group_multipliers = SharedMut::new(&mut out.group_multipliers);
         let narrow = SharedMut::new(&mut out.narrow);
-        let block_multipliers = SharedMut::new(&mut out.block_multipliers);
-        let bias_pairs = SharedMut::new(&mut out.bias_pairs);
-        let sums = SharedMut::new(&mut out.sums);
-        let offset_pairs = SharedMut::new(&mut out.offset_pairs);
         let wide = SharedMut::new(&mut out.wide);
         self.rows(rows, columns, &|range| {
             for t in range {
@@ -175,12 +165,7 @@ impl Kernels {
                 let mut out = unsafe {
                     RowOut {
                         group_multipliers: group_multipliers.range(t * groups, groups),
-                        narrow: narrow.range(t * narrow_blocks * BLOCK, narrow_blocks * BLOCK),
-                        block_multipliers: block_multipliers
-                            .range(t * narrow_blocks, narrow_blocks),
-                        bias_pairs: bias_pairs.range(t * narrow_blocks, narrow_blocks),
-                        sums: sums.range(t * narrow_blocks, narrow_blocks),
-                        offset_pairs: offset_pairs.range(t * narrow_blocks, narrow_blocks),
+                        narrow: narrow.range(t * narrow_blocks, narrow_blocks),
                         wide: wide.range(t * wide_blocks * BLOCK, wide_blocks * BLOCK),
                     }
                 };

@@ -1,5 +1,6 @@
 //! The vector kernels, written once over [`Lanes`].
 
+mod cursor;
 mod narrow;
 mod vnni;
 mod wide;
@@ -45,33 +46,29 @@ pub(super) fn run(isa: Isa, task: Task<'_>, groups: Range<usize>) {
 #[target_feature(enable = "avx2")]
 fn narrow_avx2(task: Task<'_>, groups: Range<usize>, panel: &mut [u8]) {
     // SAFETY: this function has AVX2.
-    unsafe { narrow::run::<Avx2>(task, groups, panel) }
+    unsafe { narrow::run::<Avx2, 2, 4>(task, groups, panel) }
 }
 
 #[target_feature(enable = "avx2")]
 fn wide_avx2(task: Task<'_>, groups: Range<usize>, panel: &mut [u8]) {
     // SAFETY: this function has AVX2.
-    unsafe { wide::run::<Avx2, 2>(task, groups, panel) }
+    unsafe { wide::run::<Avx2, 2, 6>(task, groups, panel) }
 }
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl")]
 fn narrow_avx512(task: Task<'_>, groups: Range<usize>, panel: &mut [u8]) {
     // SAFETY: this function has AVX-512.
-    unsafe { narrow::run::<Avx512>(task, groups, panel) }
+    unsafe { narrow::run::<Avx512, 1, 8>(task, groups, panel) }
 }
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl")]
 fn wide_avx512(task: Task<'_>, groups: Range<usize>, panel: &mut [u8]) {
     // SAFETY: this function has AVX-512.
-    unsafe { wide::run::<Avx512, 1>(task, groups, panel) }
+    unsafe { wide::run::<Avx512, 1, 8>(task, groups, panel) }
 }
 
-/// Rows of x that one pass over a panel takes.
-const ROWS_AT_ONCE: usize = 6;
-
-/// Cuts `0..rows` into passes of at most [`ROWS_AT_ONCE`] rows, as equal as possible.
-fn passes(rows: usize) -> impl Iterator<Item = (usize, usize)> {
-    let count = rows.div_ceil(ROWS_AT_ONCE);
+/// Cuts `0..rows` into `count` passes, as equal as possible: first row and rows of each.
+fn passes(rows: usize, count: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..count).map(move |i| {
         let (start, end) = (rows * i / count, rows * (i + 1) / count);
         (start, end - start)
@@ -109,9 +106,9 @@ unsafe fn finish<L: Lanes, const T: usize>(
     }
 }
 
-/// Calls `$body` with a constant `$t` equal to `$count`.
+/// Calls `$body` with a constant `$t` equal to `$count`, which is at most `$limit`.
 macro_rules! with_rows {
-    ($count:expr, $t:ident => $body:expr) => {
+    ($count:expr, $limit:expr, $t:ident => $body:expr) => {
         match $count {
             1 => {
                 const $t: usize = 1;
@@ -129,15 +126,23 @@ macro_rules! with_rows {
                 const $t: usize = 4;
                 $body
             }
-            5 => {
+            5 if $limit > 4 => {
                 const $t: usize = 5;
                 $body
             }
-            6 => {
+            6 if $limit > 4 => {
                 const $t: usize = 6;
                 $body
             }
-            _ => unreachable!("passes hold at most six rows"),
+            7 if $limit > 6 => {
+                const $t: usize = 7;
+                $body
+            }
+            8 if $limit > 6 => {
+                const $t: usize = 8;
+                $body
+            }
+            _ => unreachable!("a pass holds at most {} rows", $limit),
         }
     };
 }

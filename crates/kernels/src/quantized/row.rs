@@ -5,8 +5,9 @@ use shoal_arith::limits::{
     A8_BLOCK_MULTIPLIER_MAX, A8_CODE_MAX, A8_GROUP_MULTIPLIER_MAX, A12_CODE_MAX, BLOCK, GROUP,
     I4_CODE_MIN, LARGEST,
 };
-use shoal_arith::scalar::magnitude_bits;
+use shoal_arith::scalar::{magnitude_bits, nearest};
 
+use super::NarrowBlock;
 use crate::per_isa::per_isa;
 
 /// Order of the four codes of a quad in the wide layout: the kernels split bytes into even and odd.
@@ -16,11 +17,7 @@ const QUAD: usize = 4;
 /// Where one row goes. Layouts that nobody reads are empty.
 pub(super) struct RowOut<'a> {
     pub(super) group_multipliers: &'a mut [f64],
-    pub(super) narrow: &'a mut [i8],
-    pub(super) block_multipliers: &'a mut [i32],
-    pub(super) bias_pairs: &'a mut [i32],
-    pub(super) sums: &'a mut [i32],
-    pub(super) offset_pairs: &'a mut [i32],
+    pub(super) narrow: &'a mut [NarrowBlock],
     pub(super) wide: &'a mut [i16],
 }
 
@@ -56,8 +53,6 @@ fn multiple(x: f32, unit: f32, max: i32) -> f32 {
 /// The codes of one block; `x` is shorter than a block only at the end of a row.
 #[inline(always)]
 fn codes(x: &[f32], inverse: f32, max: i32) -> [i32; BLOCK] {
-    // Adding 1.5 * 2^23 leaves the rounded integer in the low bits.
-    const MAGIC: f32 = 12_582_912.0;
     let limit = max as f32;
     let mut padded = [0.0; BLOCK];
     let x: &[f32; BLOCK] = match x.try_into() {
@@ -71,10 +66,7 @@ fn codes(x: &[f32], inverse: f32, max: i32) -> [i32; BLOCK] {
         let y = x * inverse;
         let y = if y < -limit { -limit } else { y };
         let y = if y > limit { limit } else { y };
-        (y + MAGIC)
-            .to_bits()
-            .wrapping_sub(MAGIC.to_bits())
-            .cast_signed()
+        nearest(y)
     })
 }
 
@@ -145,20 +137,20 @@ fn write_block(b: usize, codes: &[i32; BLOCK], r: i32, out: &mut RowOut<'_>) {
         }
     }
     if !out.narrow.is_empty() {
-        let narrow = &mut out.narrow[b * BLOCK..(b + 1) * BLOCK];
-        for (x, &code) in narrow.iter_mut().zip(codes) {
-            *x = code as i8;
-        }
         let mut halves = [0; 2];
         for quad in codes.chunks_exact(QUAD) {
             halves[0] += quad[0] + quad[1];
             halves[1] += quad[2] + quad[3];
         }
         let sum = halves[0] + halves[1];
-        out.block_multipliers[b] = pair(r, r);
-        out.bias_pairs[b] = pair(I4_CODE_MIN * halves[0], I4_CODE_MIN * halves[1]);
-        out.sums[b] = sum;
-        out.offset_pairs[b] = pair((sum * r) >> 1, sum * r - ((sum * r) >> 1));
+        let half = (sum * r) >> 1;
+        out.narrow[b] = NarrowBlock {
+            codes: codes.map(|code| code as i8),
+            bias_pair: pair(I4_CODE_MIN * halves[0], I4_CODE_MIN * halves[1]),
+            multiplier_pair: pair(r, r),
+            offset_pair: pair(half, sum * r - half),
+            sum,
+        };
     }
 }
 

@@ -9,166 +9,256 @@ use std::ops::Range;
 use shoal_arith::WeightFormat;
 use shoal_arith::limits::{BLOCK, GROUP, TILE_ROWS};
 
+use super::cursor::{AHEAD_BYTES, Cursor, GROUP_BLOCKS, Panel, Tiles, prefetch};
 use super::{Task, finish, passes, with_rows};
 use crate::Linear;
 use crate::lanes::Lanes;
+use crate::quantized::NarrowBlock;
 
 const QUADS: usize = BLOCK / 4;
-const GROUP_BLOCKS: usize = GROUP / BLOCK;
+/// 16 rows of 4 bytes.
+const ROW_BYTES: usize = TILE_ROWS * 4;
+/// Bytes of one block of a panel: 8 quads, the multiplier pairs, the offset pairs.
+const BLOCK_BYTES: usize = (QUADS + 2) * ROW_BYTES;
 
-/// Bytes per lane and block of a panel: 8 quads, the multiplier pair, the offset pair.
-const LANE_BYTES: usize = (QUADS + 2) * 4;
-
+/// `H` vectors hold the 16 rows; `R` rows of x are taken at once, as many as the registers hold.
+///
 /// # Safety
 /// The machine has the instruction set of `L`.
 #[inline(always)]
-pub(super) unsafe fn run<L: Lanes>(task: Task<'_>, groups: Range<usize>, panel: &mut [u8]) {
-    let with_offsets = task.weights.shape().format == WeightFormat::I4Offset;
+pub(super) unsafe fn run<L: Lanes, const H: usize, const R: usize>(
+    task: Task<'_>,
+    groups: Range<usize>,
+    panel: &mut [u8],
+) {
+    assert_eq!(H * L::ROWS, TILE_ROWS, "H vectors hold a row group");
     for g in groups {
-        // SAFETY: as for this function; the panel has room for 64 bytes per lane and block.
+        // SAFETY: as for this function.
         unsafe {
-            spread::<L>(task.weights, g, panel);
-            for (first, rows) in passes(task.x.rows) {
-                match with_offsets {
-                    false => with_rows!(rows, T => pass::<L, T, false>(task, g, first, panel)),
-                    true => with_rows!(rows, T => pass::<L, T, true>(task, g, first, panel)),
-                }
+            match task.weights.shape().format {
+                WeightFormat::I4Offset => row_group::<L, H, R, true>(task, g, panel),
+                _ => row_group::<L, H, R, false>(task, g, panel),
             }
         }
     }
 }
 
-/// Spreads row group `g` into a panel: for each half of the rows, for each block, the codes + 8 as
-/// bytes, quad by quad, then the multipliers and offsets in pairs.
+/// Few rows are multiplied with the tiles as they are, many with a panel.
 ///
 /// # Safety
 /// The machine has the instruction set of `L`.
 #[inline(always)]
-unsafe fn spread<L: Lanes>(weights: &Linear, g: usize, panel: &mut [u8]) {
-    let shape = weights.shape();
-    let half_bytes = shape.blocks() * LANE_BYTES * L::ROWS;
-    assert!(
-        panel.len() >= half_bytes * (TILE_ROWS / L::ROWS),
-        "the panel has room"
-    );
-    let mut block = 0;
-    for c in 0..shape.tile_columns() {
-        let layout = shape.tile(c);
-        let tile = weights.tile(g, c).as_ptr();
-        for b in 0..layout.blocks {
-            for half in 0..TILE_ROWS / L::ROWS {
-                let at = half * half_bytes + block * LANE_BYTES * L::ROWS;
-                let row = b * TILE_ROWS + half * L::ROWS;
-                // SAFETY: `at` leaves LANE_BYTES * ROWS bytes of the panel; the tile holds the block's
-                // codes, multipliers and, in this format, offsets.
-                unsafe {
-                    let to = panel.as_mut_ptr().add(at);
-                    let codes = tile.add(b * layout.block_bytes + half * L::ROWS * 4);
-                    let after = spread_codes::<L>(codes, to);
-                    L::store(after, L::pairs_of_u8(tile.add(layout.multipliers_at + row)));
-                    if shape.format == WeightFormat::I4Offset {
-                        let offsets = L::pairs_of_i16(tile.add(layout.offsets_at + row * 2));
-                        L::store(after.add(L::ROWS * 4), offsets);
-                    }
-                }
-            }
-            block += 1;
+unsafe fn row_group<L: Lanes, const H: usize, const R: usize, const OFFSETS: bool>(
+    task: Task<'_>,
+    g: usize,
+    panel: &mut [u8],
+) {
+    let rows = task.x.rows;
+    // SAFETY: as for this function; the panel was spread for this row group.
+    unsafe {
+        if rows <= R {
+            let tiles = Tiles::new(task.weights, g);
+            with_rows!(rows, R, T => multiply::<L, H, T, OFFSETS>(task, g, 0, tiles));
+            return;
+        }
+        spread::<L, H, OFFSETS>(task.weights, g, panel);
+        let count = rows.div_ceil(R);
+        for (pass, (first, rows)) in passes(rows, count).enumerate() {
+            let panel = Panel::<BLOCK_BYTES>::new(panel.as_ptr(), task.weights, g + 1, pass, count);
+            with_rows!(rows, R, T => multiply::<L, H, T, OFFSETS>(task, g, first, panel));
         }
     }
 }
 
-/// Splits one block's bytes into their halves and returns the end of what was written.
+/// The weights of a block.
 ///
 /// # Safety
-/// The machine has the instruction set of `L`; `codes` points to a block of a tile, `to` has room.
+/// Every function needs the instruction set of `L`, and a cursor at a block.
+trait Narrow<L: Lanes, const H: usize>: Cursor {
+    /// Quads `j` and `j + 4`, codes + 8 as bytes.
+    unsafe fn quads(&self, j: usize) -> ([L::V; H], [L::V; H]);
+    /// The multipliers in pairs.
+    unsafe fn multipliers(&self, h: usize) -> L::V;
+    /// The offsets in pairs.
+    unsafe fn offsets(&self, h: usize) -> L::V;
+}
+
+impl<L: Lanes, const H: usize> Narrow<L, H> for Tiles<'_> {
+    #[inline(always)]
+    unsafe fn quads(&self, j: usize) -> ([L::V; H], [L::V; H]) {
+        let from = self.codes.wrapping_add(j * ROW_BYTES);
+        prefetch(from.wrapping_add(AHEAD_BYTES));
+        // SAFETY: as for the trait.
+        unsafe {
+            let mask = L::splat8(15);
+            let stored: [L::V; H] = std::array::from_fn(|h| L::load(from.add(h * L::ROWS * 4)));
+            let low = stored.map(|v| L::and(v, mask));
+            (low, stored.map(|v| L::and(L::shift_right16::<4>(v), mask)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn multipliers(&self, h: usize) -> L::V {
+        // SAFETY: as for the trait.
+        unsafe { L::pairs_of_u8(self.multipliers.add(h * L::ROWS)) }
+    }
+    #[inline(always)]
+    unsafe fn offsets(&self, h: usize) -> L::V {
+        // SAFETY: as for the trait.
+        unsafe { L::pairs_of_i16(self.offsets.add(h * L::ROWS * 2)) }
+    }
+}
+
+impl<L: Lanes, const H: usize> Narrow<L, H> for Panel<BLOCK_BYTES> {
+    #[inline(always)]
+    unsafe fn quads(&self, j: usize) -> ([L::V; H], [L::V; H]) {
+        let at = |j: usize, h: usize| self.block.wrapping_add(j * ROW_BYTES + h * L::ROWS * 4);
+        // SAFETY: as for the trait.
+        unsafe {
+            let low = std::array::from_fn(|h| L::load(at(j, h)));
+            (low, std::array::from_fn(|h| L::load(at(j + QUADS / 2, h))))
+        }
+    }
+    #[inline(always)]
+    unsafe fn multipliers(&self, h: usize) -> L::V {
+        // SAFETY: as for the trait.
+        unsafe { L::load(self.block.add(QUADS * ROW_BYTES + h * L::ROWS * 4)) }
+    }
+    #[inline(always)]
+    unsafe fn offsets(&self, h: usize) -> L::V {
+        // SAFETY: as for the trait.
+        unsafe { L::load(self.block.add((QUADS + 1) * ROW_BYTES + h * L::ROWS * 4)) }
+    }
+}
+
+/// Spreads row group `g` into a panel: for each block the codes + 8 as bytes, quad by quad, then the
+/// multipliers and the offsets in pairs, 16 rows each.
+///
+/// # Safety
+/// The machine has the instruction set of `L`.
 #[inline(always)]
-unsafe fn spread_codes<L: Lanes>(codes: *const u8, to: *mut u8) -> *mut u8 {
-    let vector = L::ROWS * 4;
+unsafe fn spread<L: Lanes, const H: usize, const OFFSETS: bool>(
+    weights: &Linear,
+    g: usize,
+    panel: &mut [u8],
+) {
+    let blocks = weights.shape().blocks();
+    assert!(panel.len() >= blocks * BLOCK_BYTES, "the panel has room");
+    let mut tiles = Tiles::new(weights, g);
+    for block in 0..blocks {
+        // SAFETY: the block exists, and the panel has room for it (asserted above).
+        unsafe {
+            match block % GROUP_BLOCKS {
+                0 => tiles.begin(block / GROUP_BLOCKS),
+                _ => tiles.advance(),
+            }
+            let to = panel.as_mut_ptr().add(block * BLOCK_BYTES);
+            spread_block::<L, H, OFFSETS>(tiles, to);
+        }
+    }
+}
+
+/// # Safety
+/// The machine has the instruction set of `L`; the block exists, `to` has room.
+#[inline(always)]
+unsafe fn spread_block<L: Lanes, const H: usize, const OFFSETS: bool>(
+    block: impl Narrow<L, H>,
+    to: *mut u8,
+) {
     // SAFETY: as for this function.
     unsafe {
-        let low_half = L::splat8(15);
         for j in 0..QUADS / 2 {
-            let v = L::load(codes.add(j * TILE_ROWS * 4));
-            L::store(to.add(j * vector), L::and(v, low_half));
-            let high = L::and(L::shift_right16::<4>(v), low_half);
-            L::store(to.add((j + QUADS / 2) * vector), high);
+            let (low, high) = block.quads(j);
+            for h in 0..H {
+                let to = to.add(h * L::ROWS * 4);
+                L::store(to.add(j * ROW_BYTES), low[h]);
+                L::store(to.add((j + QUADS / 2) * ROW_BYTES), high[h]);
+            }
         }
-        to.add(QUADS * vector)
+        for h in 0..H {
+            let to = to.add(QUADS * ROW_BYTES + h * L::ROWS * 4);
+            L::store(to, block.multipliers(h));
+            if OFFSETS {
+                L::store(to.add(ROW_BYTES), block.offsets(h));
+            }
+        }
     }
 }
 
-/// One panel with `T` rows of x.
+/// Row group `g` with rows `first .. first + T` of x.
 ///
 /// # Safety
-/// The machine has the instruction set of `L`; the panel was spread for this row group.
+/// The machine has the instruction set of `L`; the rows exist.
 #[inline(always)]
-unsafe fn pass<L: Lanes, const T: usize, const OFFSETS: bool>(
+unsafe fn multiply<L: Lanes, const H: usize, const T: usize, const OFFSETS: bool>(
     task: Task<'_>,
     g: usize,
     first: usize,
-    panel: &[u8],
+    mut weights: impl Narrow<L, H>,
 ) {
     let x = task.x;
     let blocks = task.weights.shape().blocks();
-    let group_count = x.columns.div_ceil(GROUP);
+    let groups = x.columns.div_ceil(GROUP);
     let mut sums = [[0.0_f64; TILE_ROWS]; T];
-    for half in 0..TILE_ROWS / L::ROWS {
-        for group in 0..group_count {
-            let first_block = group * GROUP_BLOCKS;
-            let last_block = blocks.min(first_block + GROUP_BLOCKS);
-            // SAFETY: rows first .. first + T and blocks up to `blocks` exist in x and in the panel.
-            unsafe {
-                let mut inner = [L::zero(); T];
-                for block in first_block..last_block {
-                    let at = (half * blocks + block) * LANE_BYTES * L::ROWS;
-                    let weights = panel.as_ptr().add(at);
-                    for_block::<L, T, OFFSETS>(task, first, block, blocks, weights, &mut inner);
-                }
-                for t in 0..T {
-                    let n = x.group_multipliers[(first + t) * group_count + group];
-                    L::accumulate(sums[t].as_mut_ptr().add(half * L::ROWS), inner[t], n);
+    // SAFETY: rows first .. first + T exist, with `blocks` blocks and `groups` groups.
+    unsafe {
+        let multipliers = x.group_multipliers.as_ptr().add(first * groups);
+        let mut rows: [*const NarrowBlock; T] =
+            std::array::from_fn(|t| x.narrow.as_ptr().add((first + t) * blocks));
+        for group in 0..groups {
+            weights.begin(group);
+            let mut inner = [[L::zero(); H]; T];
+            for _ in 0..GROUP_BLOCKS.min(blocks - group * GROUP_BLOCKS) {
+                for_block::<L, H, T, OFFSETS>(&rows, weights, &mut inner);
+                weights.advance();
+                rows = rows.map(|row| row.add(1));
+            }
+            for t in 0..T {
+                let n = *multipliers.add(t * groups + group);
+                for h in 0..H {
+                    L::accumulate(sums[t].as_mut_ptr().add(h * L::ROWS), inner[t][h], n);
                 }
             }
         }
+        finish::<L, T>(task, first, g, &sums);
     }
-    // SAFETY: as for this function.
-    unsafe { finish::<L, T>(task, first, g, &sums) }
 }
 
 /// # Safety
-/// The machine has the instruction set of `L`; `weights` points to a block of a panel; x holds the rows.
+/// The machine has the instruction set of `L`; `weights` is at a block, `rows` point to blocks.
 #[inline(always)]
-unsafe fn for_block<L: Lanes, const T: usize, const OFFSETS: bool>(
-    task: Task<'_>,
-    first: usize,
-    block: usize,
-    blocks: usize,
-    weights: *const u8,
-    inner: &mut [L::V; T],
+unsafe fn for_block<L: Lanes, const H: usize, const T: usize, const OFFSETS: bool>(
+    rows: &[*const NarrowBlock; T],
+    weights: impl Narrow<L, H>,
+    inner: &mut [[L::V; H]; T],
 ) {
-    let x = task.x;
-    let vector = L::ROWS * 4;
-    // SAFETY: index (first + t) * blocks + block is inside every per-block array of x.
+    // SAFETY: as for this function.
     unsafe {
-        let at = |t: usize| (first + t) * blocks + block;
-        let pair = |from: &[i32], t: usize| L::broadcast(from.as_ptr().add(at(t)).cast());
-        let mut sums: [L::V; T] = std::array::from_fn(|t| pair(&x.bias_pairs, t));
-        let codes: [*const u8; T] =
-            std::array::from_fn(|t| x.narrow.as_ptr().add(at(t) * BLOCK).cast());
-        for j in 0..QUADS {
-            let w = L::load(weights.add(j * vector));
-            for t in 0..T {
-                sums[t] = L::add16(sums[t], L::dot_u8i8(w, L::broadcast(codes[t].add(j * 4))));
+        let pair = |pair: *const i32| L::broadcast(pair.cast());
+        let mut sums: [[L::V; H]; T] =
+            std::array::from_fn(|t| [pair(&raw const (*rows[t]).bias_pair); H]);
+        for j in 0..QUADS / 2 {
+            let (low, high) = weights.quads(j);
+            for (w, j) in [(low, j), (high, j + QUADS / 2)] {
+                for t in 0..T {
+                    let x = L::broadcast(rows[t].cast::<u8>().add(j * 4));
+                    for h in 0..H {
+                        sums[t][h] = L::add16(sums[t][h], L::dot_u8i8(w[h], x));
+                    }
+                }
             }
         }
-        let multipliers = L::load(weights.add(QUADS * vector));
-        for t in 0..T {
-            let scale = L::mul16(multipliers, pair(&x.block_multipliers, t));
-            inner[t] = L::add32(inner[t], L::dot_i16(sums[t], scale));
+        for h in 0..H {
+            let multipliers = weights.multipliers(h);
+            for t in 0..T {
+                let scale = L::mul16(multipliers, pair(&raw const (*rows[t]).multiplier_pair));
+                inner[t][h] = L::add32(inner[t][h], L::dot_i16(sums[t][h], scale));
+            }
             if OFFSETS {
-                let offsets = L::load(weights.add((QUADS + 1) * vector));
-                let sum = L::dot_i16(offsets, pair(&x.offset_pairs, t));
-                inner[t] = L::add32(inner[t], sum);
+                let offsets = weights.offsets(h);
+                for t in 0..T {
+                    let sum = pair(&raw const (*rows[t]).offset_pair);
+                    inner[t][h] = L::add32(inner[t][h], L::dot_i16(offsets, sum));
+                }
             }
         }
     }

@@ -12,10 +12,13 @@ use shoal_arith::limits::{BLOCK, GROUP, TILE_ROWS};
 use super::{Task, finish, passes, with_rows};
 use crate::Linear;
 use crate::lanes::{Avx512, Lanes};
+use crate::quantized::NarrowBlock;
 
 const QUADS: usize = BLOCK / 4;
 const GROUP_BLOCKS: usize = GROUP / BLOCK;
 const VECTOR: usize = 64;
+/// Rows of x that one pass takes: what the registers hold.
+const ROWS_AT_ONCE: usize = 8;
 /// Bytes of one block of a panel: 8 quads, multipliers, offsets, one vector each.
 const BLOCK_BYTES: usize = (QUADS + 2) * VECTOR;
 
@@ -25,10 +28,12 @@ pub(super) fn run(task: Task<'_>, groups: Range<usize>, panel: &mut [u8]) {
     let with_offsets = task.weights.shape().format == WeightFormat::I4Offset;
     for g in groups {
         spread(task.weights, g, panel);
-        for (first, rows) in passes(task.x.rows) {
+        for (first, rows) in passes(task.x.rows, task.x.rows.div_ceil(ROWS_AT_ONCE)) {
             match with_offsets {
-                false => with_rows!(rows, T => pass::<T, false>(task, g, first, panel)),
-                true => with_rows!(rows, T => pass::<T, true>(task, g, first, panel)),
+                false => {
+                    with_rows!(rows, ROWS_AT_ONCE, T => pass::<T, false>(task, g, first, panel))
+                }
+                true => with_rows!(rows, ROWS_AT_ONCE, T => pass::<T, true>(task, g, first, panel)),
             }
         }
     }
@@ -101,67 +106,68 @@ unsafe fn spread_codes(format: WeightFormat, codes: *const u8, to: *mut u8) {
 fn pass<const T: usize, const OFFSETS: bool>(task: Task<'_>, g: usize, first: usize, panel: &[u8]) {
     let x = task.x;
     let blocks = task.weights.shape().blocks();
-    let group_count = x.columns.div_ceil(GROUP);
+    let groups = x.columns.div_ceil(GROUP);
+    let unbias = -bias(task.weights.shape().format);
     let mut sums = [[0.0_f64; TILE_ROWS]; T];
-    for group in 0..group_count {
-        let first_block = group * GROUP_BLOCKS;
-        let mut inner = [_mm512_setzero_si512(); T];
-        for block in first_block..blocks.min(first_block + GROUP_BLOCKS) {
-            // SAFETY: rows first .. first + T and blocks up to `blocks` exist in x and in the panel.
-            unsafe {
-                let weights = panel.as_ptr().add(block * BLOCK_BYTES);
-                for_block::<T, OFFSETS>(task, first, block, blocks, weights, &mut inner);
+    // SAFETY: rows first .. first + T exist, with `blocks` blocks and `groups` groups; the panel holds
+    // `blocks` blocks.
+    unsafe {
+        let multipliers = x.group_multipliers.as_ptr().add(first * groups);
+        let mut weights = panel.as_ptr();
+        let mut rows = [x.narrow.as_ptr(); T];
+        for (t, row) in rows.iter_mut().enumerate() {
+            *row = row.add((first + t) * blocks);
+        }
+        for group in 0..groups {
+            let mut inner = [_mm512_setzero_si512(); T];
+            for _ in 0..GROUP_BLOCKS.min(blocks - group * GROUP_BLOCKS) {
+                for_block::<T, OFFSETS>(&rows, weights, unbias, &mut inner);
+                weights = weights.add(BLOCK_BYTES);
+                for row in &mut rows {
+                    *row = row.add(1);
+                }
+            }
+            for t in 0..T {
+                let n = *multipliers.add(t * groups + group);
+                Avx512::accumulate(sums[t].as_mut_ptr(), inner[t], n);
             }
         }
-        for t in 0..T {
-            let n = x.group_multipliers[(first + t) * group_count + group];
-            // SAFETY: `sums[t]` has 16 elements.
-            unsafe { Avx512::accumulate(sums[t].as_mut_ptr(), inner[t], n) }
-        }
+        finish::<Avx512, T>(task, first, g, &sums);
     }
-    // SAFETY: this function has AVX-512.
-    unsafe { finish::<Avx512, T>(task, first, g, &sums) }
 }
 
 /// # Safety
-/// `weights` points to a block of a panel; x holds the rows and the block.
+/// `weights` points to a block of a panel, `rows` to blocks.
 #[inline]
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 unsafe fn for_block<const T: usize, const OFFSETS: bool>(
-    task: Task<'_>,
-    first: usize,
-    block: usize,
-    blocks: usize,
+    rows: &[*const NarrowBlock; T],
     weights: *const u8,
+    unbias: i32,
     inner: &mut [__m512i; T],
 ) {
-    let x = task.x;
-    let unbias = -bias(task.weights.shape().format);
-    let at = |t: usize| (first + t) * blocks + block;
-    // SAFETY: index (first + t) * blocks + block is inside every per-block array of x.
+    // SAFETY: as for this function.
     unsafe {
-        let codes: [*const u8; T] =
-            std::array::from_fn(|t| x.narrow.as_ptr().add(at(t) * BLOCK).cast());
         let mut dots = [_mm512_setzero_si512(); T];
         for t in 0..T {
-            dots[t] = _mm512_set1_epi32(x.sums[at(t)] * unbias);
+            dots[t] = _mm512_set1_epi32((*rows[t]).sum * unbias);
         }
         for j in 0..QUADS {
             let w = Avx512::load(weights.add(j * VECTOR));
             for t in 0..T {
-                let x = Avx512::broadcast(codes[t].add(j * 4));
-                dots[t] = _mm512_dpbusd_epi32(dots[t], w, x);
+                let codes: *const u8 = rows[t].cast();
+                dots[t] = _mm512_dpbusd_epi32(dots[t], w, Avx512::broadcast(codes.add(j * 4)));
             }
         }
         let m = Avx512::load(weights.add(QUADS * VECTOR));
         for t in 0..T {
             // The low half of the pair (r, r).
-            let r = _mm512_set1_epi32(x.block_multipliers[at(t)] & 0xffff);
+            let r = _mm512_set1_epi32((*rows[t]).multiplier_pair & 0xffff);
             let scaled = _mm512_mullo_epi32(dots[t], _mm512_mullo_epi32(m, r));
             inner[t] = _mm512_add_epi32(inner[t], scaled);
             if OFFSETS {
                 let o = Avx512::load(weights.add((QUADS + 1) * VECTOR));
-                let pair = _mm512_set1_epi32(x.offset_pairs[at(t)]);
+                let pair = _mm512_set1_epi32((*rows[t]).offset_pair);
                 inner[t] = _mm512_add_epi32(inner[t], _mm512_madd_epi16(o, pair));
             }
         }

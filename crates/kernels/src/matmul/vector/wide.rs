@@ -7,171 +7,250 @@ use std::ops::Range;
 
 use shoal_arith::WeightFormat;
 use shoal_arith::limits::{BLOCK, GROUP, TILE_ROWS};
-use shoal_arith::tile::TileLayout;
 
+use super::cursor::{AHEAD_BYTES, Cursor, GROUP_BLOCKS, Panel, Tiles, prefetch};
 use super::{Task, finish, passes, with_rows};
-use crate::Linear;
 use crate::lanes::Lanes;
 
 const QUADS: usize = BLOCK / 4;
-/// Bytes of one block of a panel: a vector of 16 rows for each of 16 pairs of columns.
-const BLOCK_BYTES: usize = BLOCK / 2 * TILE_ROWS * 4;
+/// 16 rows of 4 bytes.
+const ROW_BYTES: usize = TILE_ROWS * 4;
+/// Bytes of one block of a panel: even and odd columns of each quad.
+const BLOCK_BYTES: usize = QUADS * 2 * ROW_BYTES;
 
-/// `H` vectors hold the 16 rows.
+/// `H` vectors hold the 16 rows; `R` rows of x are taken at once, as many as the registers hold.
 ///
 /// # Safety
 /// The machine has the instruction set of `L`.
 #[inline(always)]
-pub(super) unsafe fn run<L: Lanes, const H: usize>(
+pub(super) unsafe fn run<L: Lanes, const H: usize, const R: usize>(
     task: Task<'_>,
     groups: Range<usize>,
     panel: &mut [u8],
 ) {
     assert_eq!(H * L::ROWS, TILE_ROWS, "H vectors hold a row group");
     for g in groups {
+        let tiles = Tiles::new(task.weights, g);
         // SAFETY: as for this function.
         unsafe {
-            spread::<L, H>(task.weights, g, panel);
-            for (first, rows) in passes(task.x.rows) {
-                with_rows!(rows, T => pass::<L, H, T>(task, g, first, panel));
+            match task.weights.shape().format {
+                WeightFormat::I8 => row_group::<L, H, R>(task, g, I8(tiles), panel),
+                WeightFormat::I4 => row_group::<L, H, R>(task, g, I4::<'_, false>(tiles), panel),
+                WeightFormat::I4Offset => {
+                    row_group::<L, H, R>(task, g, I4::<'_, true>(tiles), panel);
+                }
             }
         }
     }
 }
 
+/// Few rows are multiplied with the tiles as they are, many with a panel.
+///
 /// # Safety
 /// The machine has the instruction set of `L`.
 #[inline(always)]
-unsafe fn spread<L: Lanes, const H: usize>(weights: &Linear, g: usize, panel: &mut [u8]) {
-    let shape = weights.shape();
-    assert!(
-        panel.len() >= shape.blocks() * BLOCK_BYTES,
-        "the panel has room"
-    );
-    let mut to = panel.as_mut_ptr();
-    for c in 0..shape.tile_columns() {
-        let layout = shape.tile(c);
-        let tile = weights.tile(g, c).as_ptr();
-        for b in 0..layout.blocks {
-            for half in 0..H {
-                // SAFETY: the tile holds the block; the panel has room for it (asserted above).
-                unsafe {
-                    match shape.format {
-                        WeightFormat::I8 => spread_i8::<L, H>(layout, tile, b, half, to),
-                        WeightFormat::I4 => spread_i4::<L, H, false>(layout, tile, b, half, to),
-                        WeightFormat::I4Offset => {
-                            spread_i4::<L, H, true>(layout, tile, b, half, to);
-                        }
-                    }
-                }
-            }
-            // SAFETY: at most one past the blocks the panel has room for.
-            to = unsafe { to.add(BLOCK_BYTES) };
-        }
-    }
-}
-
-/// # Safety
-/// The machine has the instruction set of `L`; `tile` holds block `b`, `to` has room for it.
-#[inline(always)]
-unsafe fn spread_i8<L: Lanes, const H: usize>(
-    layout: TileLayout,
-    tile: *const u8,
-    b: usize,
-    half: usize,
-    to: *mut u8,
+unsafe fn row_group<L: Lanes, const H: usize, const R: usize>(
+    task: Task<'_>,
+    g: usize,
+    tiles: impl Wide<L, H>,
+    panel: &mut [u8],
 ) {
-    let vector = L::ROWS * 4;
-    // SAFETY: as for this function.
+    let rows = task.x.rows;
+    // SAFETY: as for this function; the panel was spread for this row group.
     unsafe {
-        let row = b * TILE_ROWS + half * L::ROWS;
-        let m = L::pairs_of_u8(tile.add(layout.multipliers_at + row));
-        let codes = tile.add(b * layout.block_bytes + half * vector);
-        for j in 0..QUADS {
-            let v = L::load(codes.add(j * TILE_ROWS * 4));
-            let even = L::shift_right_signed16::<8>(L::shift_left16::<8>(v));
-            let odd = L::shift_right_signed16::<8>(v);
-            let at = to.add((2 * j * H + half) * vector);
-            L::store(at, L::mul16(even, m));
-            L::store(at.add(H * vector), L::mul16(odd, m));
+        // Unpacking costs as much as three rows.
+        if rows <= R / 2 {
+            with_rows!(rows, R, T => multiply::<L, H, T>(task, g, 0, tiles));
+            return;
+        }
+        spread::<L, H>(task.weights.shape().blocks(), tiles, panel);
+        let count = rows.div_ceil(R);
+        for (pass, (first, rows)) in passes(rows, count).enumerate() {
+            let panel = Panel::<BLOCK_BYTES>::new(panel.as_ptr(), task.weights, g + 1, pass, count);
+            with_rows!(rows, R, T => multiply::<L, H, T>(task, g, first, panel));
         }
     }
 }
 
-/// # Safety
-/// The machine has the instruction set of `L`; `tile` holds block `b`, `to` has room for it.
-#[inline(always)]
-unsafe fn spread_i4<L: Lanes, const H: usize, const OFFSETS: bool>(
-    layout: TileLayout,
-    tile: *const u8,
-    b: usize,
-    half: usize,
-    to: *mut u8,
-) {
-    let vector = L::ROWS * 4;
-    // SAFETY: as for this function.
-    unsafe {
-        let row = b * TILE_ROWS + half * L::ROWS;
-        let m = L::pairs_of_u8(tile.add(layout.multipliers_at + row));
-        // m (q + 8) + (o - 8 m)
-        let mut offset = L::mul16(m, L::splat16(-8));
-        if OFFSETS {
-            offset = L::add16(
-                offset,
-                L::pairs_of_i16(tile.add(layout.offsets_at + row * 2)),
-            );
-        }
-        let codes = tile.add(b * layout.block_bytes + half * vector);
-        let mask = L::splat16(15);
-        for j in 0..QUADS / 2 {
-            let v = L::load(codes.add(j * TILE_ROWS * 4));
-            let low = to.add((2 * j * H + half) * vector);
-            let high = to.add((2 * (j + QUADS / 2) * H + half) * vector);
-            let put = |at: *mut u8, code: L::V| {
-                L::store(at, L::add16(L::mul16(L::and(code, mask), m), offset));
-            };
-            put(low, v);
-            put(low.add(H * vector), L::shift_right16::<8>(v));
-            put(high, L::shift_right16::<4>(v));
-            put(high.add(H * vector), L::shift_right16::<12>(v));
-        }
-    }
-}
-
-/// One panel with `T` rows of x.
+/// The weights of a block.
 ///
 /// # Safety
-/// The machine has the instruction set of `L`; the panel was spread for this row group.
+/// The function needs the instruction set of `L`, and a cursor at a block.
+trait Wide<L: Lanes, const H: usize>: Cursor {
+    /// Columns 0 and 2, then 1 and 3, of quad `j` as 16-bit pairs.
+    unsafe fn pairs(&self, j: usize) -> ([L::V; H], [L::V; H]);
+}
+
+/// Tiles of 8-bit weights.
+#[derive(Clone, Copy)]
+struct I8<'a>(Tiles<'a>);
+
+/// Tiles of 4-bit weights.
+#[derive(Clone, Copy)]
+struct I4<'a, const OFFSETS: bool>(Tiles<'a>);
+
+impl Cursor for I8<'_> {
+    #[inline(always)]
+    unsafe fn begin(&mut self, group: usize) {
+        // SAFETY: as for the trait.
+        unsafe { self.0.begin(group) }
+    }
+    #[inline(always)]
+    unsafe fn advance(&mut self) {
+        // SAFETY: as for the trait.
+        unsafe { self.0.advance() }
+    }
+}
+
+impl<const OFFSETS: bool> Cursor for I4<'_, OFFSETS> {
+    #[inline(always)]
+    unsafe fn begin(&mut self, group: usize) {
+        // SAFETY: as for the trait.
+        unsafe { self.0.begin(group) }
+    }
+    #[inline(always)]
+    unsafe fn advance(&mut self) {
+        // SAFETY: as for the trait.
+        unsafe { self.0.advance() }
+    }
+}
+
+impl<L: Lanes, const H: usize> Wide<L, H> for I8<'_> {
+    #[inline(always)]
+    unsafe fn pairs(&self, j: usize) -> ([L::V; H], [L::V; H]) {
+        let from = self.0.codes.wrapping_add(j * ROW_BYTES);
+        prefetch(from.wrapping_add(AHEAD_BYTES));
+        // SAFETY: as for the trait.
+        unsafe {
+            let at = |h: usize| L::load(from.add(h * L::ROWS * 4));
+            let multipliers = |h: usize| L::pairs_of_u8(self.0.multipliers.add(h * L::ROWS));
+            let even = |v| L::shift_right_signed16::<8>(L::shift_left16::<8>(v));
+            let odd = |v| L::shift_right_signed16::<8>(v);
+            (
+                std::array::from_fn(|h| L::mul16(even(at(h)), multipliers(h))),
+                std::array::from_fn(|h| L::mul16(odd(at(h)), multipliers(h))),
+            )
+        }
+    }
+}
+
+impl<L: Lanes, const H: usize, const OFFSETS: bool> Wide<L, H> for I4<'_, OFFSETS> {
+    #[inline(always)]
+    unsafe fn pairs(&self, j: usize) -> ([L::V; H], [L::V; H]) {
+        let from = self.0.codes.wrapping_add(j % (QUADS / 2) * ROW_BYTES);
+        prefetch(from.wrapping_add(AHEAD_BYTES));
+        // SAFETY: as for the trait.
+        unsafe {
+            let mask = L::splat16(15);
+            let stored = |h: usize| {
+                let v = L::load(from.add(h * L::ROWS * 4));
+                if j < QUADS / 2 {
+                    v
+                } else {
+                    L::shift_right16::<4>(v)
+                }
+            };
+            // m (q + 8) + (o - 8 m)
+            let integer = |h: usize, code: L::V| {
+                let m = L::pairs_of_u8(self.0.multipliers.add(h * L::ROWS));
+                let mut offset = L::mul16(m, L::splat16(-8));
+                if OFFSETS {
+                    let o = L::pairs_of_i16(self.0.offsets.add(h * L::ROWS * 2));
+                    offset = L::add16(offset, o);
+                }
+                L::add16(L::mul16(L::and(code, mask), m), offset)
+            };
+            (
+                std::array::from_fn(|h| integer(h, stored(h))),
+                std::array::from_fn(|h| integer(h, L::shift_right16::<8>(stored(h)))),
+            )
+        }
+    }
+}
+
+impl<L: Lanes, const H: usize> Wide<L, H> for Panel<BLOCK_BYTES> {
+    #[inline(always)]
+    unsafe fn pairs(&self, j: usize) -> ([L::V; H], [L::V; H]) {
+        let at = |i: usize, h: usize| self.block.wrapping_add(i * ROW_BYTES + h * L::ROWS * 4);
+        // SAFETY: as for the trait.
+        unsafe {
+            let even = std::array::from_fn(|h| L::load(at(2 * j, h)));
+            (even, std::array::from_fn(|h| L::load(at(2 * j + 1, h))))
+        }
+    }
+}
+
+/// Spreads a row group into a panel.
+///
+/// # Safety
+/// The machine has the instruction set of `L`; the tiles have `blocks` blocks.
 #[inline(always)]
-unsafe fn pass<L: Lanes, const H: usize, const T: usize>(
+unsafe fn spread<L: Lanes, const H: usize>(
+    blocks: usize,
+    mut tiles: impl Wide<L, H>,
+    panel: &mut [u8],
+) {
+    assert!(panel.len() >= blocks * BLOCK_BYTES, "the panel has room");
+    for block in 0..blocks {
+        // SAFETY: the block exists, and the panel has room for it (asserted above).
+        unsafe {
+            match block % GROUP_BLOCKS {
+                0 => tiles.begin(block / GROUP_BLOCKS),
+                _ => tiles.advance(),
+            }
+            let to = panel.as_mut_ptr().add(block * BLOCK_BYTES);
+            for j in 0..QUADS {
+                let (even, odd) = tiles.pairs(j);
+                for h in 0..H {
+                    let to = to.add(2 * j * ROW_BYTES + h * L::ROWS * 4);
+                    L::store(to, even[h]);
+                    L::store(to.add(ROW_BYTES), odd[h]);
+                }
+            }
+        }
+    }
+}
+
+/// Row group `g` with rows `first .. first + T` of x.
+///
+/// # Safety
+/// The machine has the instruction set of `L`; the rows exist.
+#[inline(always)]
+unsafe fn multiply<L: Lanes, const H: usize, const T: usize>(
     task: Task<'_>,
     g: usize,
     first: usize,
-    panel: &[u8],
+    mut weights: impl Wide<L, H>,
 ) {
     let x = task.x;
-    let columns = task.weights.shape().blocks() * BLOCK;
-    let group_count = x.columns.div_ceil(GROUP);
-    let vector = L::ROWS * 4;
+    let blocks = task.weights.shape().blocks();
+    let groups = x.columns.div_ceil(GROUP);
     let mut sums = [[0.0_f64; TILE_ROWS]; T];
-    // SAFETY: rows first .. first + T exist; pairs up to columns / 2 exist in x and in the panel.
+    // SAFETY: rows first .. first + T exist, with `blocks` blocks and `groups` groups.
     unsafe {
-        let rows: [*const u8; T] =
-            std::array::from_fn(|t| x.wide.as_ptr().add((first + t) * columns).cast());
-        for group in 0..group_count {
+        let multipliers = x.group_multipliers.as_ptr().add(first * groups);
+        let mut rows: [*const u8; T] =
+            std::array::from_fn(|t| x.wide.as_ptr().add((first + t) * blocks * BLOCK).cast());
+        for group in 0..groups {
+            weights.begin(group);
             let mut inner = [[L::zero(); H]; T];
-            for pair in group * GROUP / 2..columns.min((group + 1) * GROUP) / 2 {
-                let w: [L::V; H] =
-                    std::array::from_fn(|h| L::load(panel.as_ptr().add((pair * H + h) * vector)));
-                for t in 0..T {
-                    let x = L::broadcast(rows[t].add(pair * 4));
-                    for h in 0..H {
-                        inner[t][h] = L::add32(inner[t][h], L::dot_i16(w[h], x));
+            for _ in 0..GROUP_BLOCKS.min(blocks - group * GROUP_BLOCKS) {
+                for j in 0..QUADS {
+                    let (even, odd) = weights.pairs(j);
+                    for (w, at) in [(even, 0), (odd, 4)] {
+                        for t in 0..T {
+                            let x = L::broadcast(rows[t].add(j * 8 + at));
+                            for h in 0..H {
+                                inner[t][h] = L::add32(inner[t][h], L::dot_i16(w[h], x));
+                            }
+                        }
                     }
                 }
+                weights.advance();
+                rows = rows.map(|row| row.add(BLOCK * 2));
             }
             for t in 0..T {
-                let n = x.group_multipliers[(first + t) * group_count + group];
+                let n = *multipliers.add(t * groups + group);
                 for h in 0..H {
                     L::accumulate(sums[t].as_mut_ptr().add(h * L::ROWS), inner[t][h], n);
                 }

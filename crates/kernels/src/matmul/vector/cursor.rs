@@ -1,0 +1,134 @@
+//! Where a multiplication is in a row group's weights: in the tiles as stored, or in a panel.
+
+use shoal_arith::limits::{BLOCK, GROUP, TILE_COLUMNS, TILE_ROWS};
+
+use crate::Linear;
+
+/// Blocks of a group.
+pub(super) const GROUP_BLOCKS: usize = GROUP / BLOCK;
+const TILE_GROUPS: usize = TILE_COLUMNS / GROUP;
+const LINE: usize = 64;
+
+/// A position that moves from block to block.
+///
+/// # Safety
+/// What a cursor points to exists as long as `begin` and `advance` stay within the blocks of the row
+/// group.
+pub(super) trait Cursor: Copy {
+    /// Moves to the first block of a group.
+    unsafe fn begin(&mut self, group: usize);
+    /// Moves to the next block of the group.
+    unsafe fn advance(&mut self);
+}
+
+/// Tiles as they are stored.
+#[derive(Clone, Copy)]
+pub(super) struct Tiles<'a> {
+    weights: &'a Linear,
+    g: usize,
+    block_bytes: usize,
+    pub(super) codes: *const u8,
+    pub(super) multipliers: *const u8,
+    pub(super) offsets: *const u8,
+}
+
+impl<'a> Tiles<'a> {
+    pub(super) fn new(weights: &'a Linear, g: usize) -> Self {
+        let nowhere = std::ptr::null();
+        let block_bytes = weights.shape().tile(0).block_bytes;
+        Self {
+            weights,
+            g,
+            block_bytes,
+            codes: nowhere,
+            multipliers: nowhere,
+            offsets: nowhere,
+        }
+    }
+}
+
+impl Cursor for Tiles<'_> {
+    #[inline(always)]
+    unsafe fn begin(&mut self, group: usize) {
+        let c = group / TILE_GROUPS;
+        let block = group % TILE_GROUPS * GROUP_BLOCKS;
+        let layout = self.weights.shape().tile(c);
+        let tile = self.weights.tile(self.g, c).as_ptr();
+        self.codes = tile.wrapping_add(block * layout.block_bytes);
+        self.multipliers = tile.wrapping_add(layout.multipliers_at + block * TILE_ROWS);
+        self.offsets = tile.wrapping_add(layout.offsets_at + block * TILE_ROWS * 2);
+    }
+    #[inline(always)]
+    unsafe fn advance(&mut self) {
+        self.codes = self.codes.wrapping_add(self.block_bytes);
+        self.multipliers = self.multipliers.wrapping_add(TILE_ROWS);
+        self.offsets = self.offsets.wrapping_add(TILE_ROWS * 2);
+    }
+}
+
+/// A row group spread out, `BYTES` per block.
+///
+/// While it is multiplied, the tiles of the next row group are brought into the cache, a few lines with
+/// each block, so that memory works all the time.
+#[derive(Clone, Copy)]
+pub(super) struct Panel<const BYTES: usize> {
+    start: *const u8,
+    pub(super) block: *const u8,
+    ahead: *const u8,
+    lines: usize,
+}
+
+impl<const BYTES: usize> Panel<BYTES> {
+    /// The panel at `start`, for pass `pass` of `passes`; row group `next` comes after.
+    pub(super) fn new(
+        start: *const u8,
+        weights: &Linear,
+        next: usize,
+        pass: usize,
+        passes: usize,
+    ) -> Self {
+        /// Passes among which the lines of the next row group are divided.
+        const SHARES: usize = 4;
+        let shape = weights.shape();
+        let bytes = shape.row_group_bytes();
+        let shares = passes.min(SHARES);
+        let lines = match next < shape.row_groups() && pass < shares {
+            true => bytes.div_ceil(LINE * shares * shape.blocks()),
+            false => 0,
+        };
+        let ahead = weights.tile(next.min(shape.row_groups() - 1), 0).as_ptr();
+        let share = pass * lines * shape.blocks() * LINE;
+        Self {
+            start,
+            block: start,
+            ahead: ahead.wrapping_add(share),
+            lines,
+        }
+    }
+}
+
+impl<const BYTES: usize> Cursor for Panel<BYTES> {
+    #[inline(always)]
+    unsafe fn begin(&mut self, group: usize) {
+        self.block = self.start.wrapping_add(group * GROUP_BLOCKS * BYTES);
+    }
+    #[inline(always)]
+    unsafe fn advance(&mut self) {
+        for _ in 0..self.lines {
+            prefetch(self.ahead);
+            self.ahead = self.ahead.wrapping_add(LINE);
+        }
+        self.block = self.block.wrapping_add(BYTES);
+    }
+}
+
+/// Asks for a line of weights that will be read some hundred nanoseconds from now.
+#[inline(always)]
+pub(super) fn prefetch(from: *const u8) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    // SAFETY: a prefetch of any address is harmless.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+}
+
+/// How far ahead of the tiles' reader weights are asked for.
+pub(super) const AHEAD_BYTES: usize = 2048;
