@@ -51,8 +51,8 @@ pub const ATTENTION_INPUT_LARGEST: f32 = f32::from_bits((127 + 40) << 23);
 pub const CHUNK: usize = 64;
 /// Softmax weights of scores this far (in powers of two) below the maximum are 0.
 pub const SCORE_RANGE: f32 = 40.0;
-/// Fraction bits of the softmax denominator's terms.
-pub const DENOMINATOR_BITS: i32 = 24;
+/// Fraction bits of the softmax denominator's terms; at most 22, so that rounding is two additions.
+pub const DENOMINATOR_BITS: i32 = 22;
 /// Bits of the integer weights of a chunk.
 pub const CHUNK_WEIGHT_BITS: i32 = 14;
 /// Extra bits kept when chunks are added.

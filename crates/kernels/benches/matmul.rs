@@ -2,6 +2,7 @@
 //!
 //! `cargo bench -p shoal-kernels --bench matmul -- [threads]`
 
+#![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 

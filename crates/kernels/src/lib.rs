@@ -6,7 +6,9 @@
     reason = "vector instructions and shared output buffers need it"
 )]
 
+pub mod attention;
 mod context;
+mod element;
 mod isa;
 mod lanes;
 mod linear;
