@@ -14,14 +14,15 @@ pub const TILE_COLUMNS: usize = 1024;
 
 /// Largest magnitude of an 8-bit weight code.
 pub const I8_CODE_MAX: i32 = 127;
-/// Largest block multiplier of 8-bit weights.
+/// Largest block multiplier of 8-bit weights; the smallest is 0.
 pub const I8_MULTIPLIER_MAX: i32 = 31;
 /// Smallest 4-bit weight code.
 pub const I4_CODE_MIN: i32 = -8;
 /// Largest 4-bit weight code.
 pub const I4_CODE_MAX: i32 = 7;
-/// Largest block multiplier of 4-bit weights.
-pub const I4_MULTIPLIER_MAX: i32 = 255;
+/// Largest magnitude of a block multiplier of 4-bit weights. It has a sign, so that the code -8, which
+/// has no opposite, can stand for the largest weight of a block whatever that one's sign.
+pub const I4_MULTIPLIER_MAX: i32 = 127;
 /// Largest magnitude of a block offset.
 pub const I4_OFFSET_MAX: i32 = 2040;
 /// Smallest magnitude of a non-zero row scale `D`.

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! section   D: f32 x 16 per row group, padded with 0 to a multiple of 64 bytes; tiles
-//! tile      q of each block; m: u8 x 16 of each block; o: i16 x 16 of each block (I4Offset only);
+//! tile      q of each block; m: i8 x 16 of each block; o: i16 x 16 of each block (I4Offset only);
 //!           zeros up to a multiple of 64 bytes
 //! q, I8     8 x 64 bytes: part j holds, row by row, columns 4j .. 4j+4 as i8
 //! q, I4     4 x 64 bytes: part j holds, row by row, 4 bytes; byte i has column 4j+i in its low and
@@ -224,7 +224,8 @@ fn write_tile_row(
         if let Some(row) = row {
             let columns = &row.codes[block * BLOCK..shape.columns.min((block + 1) * BLOCK)];
             codes[..columns.len()].copy_from_slice(columns);
-            tile[layout.multipliers_at + b * TILE_ROWS + r] = row.multipliers[block];
+            tile[layout.multipliers_at + b * TILE_ROWS + r] =
+                row.multipliers[block].cast_unsigned();
             if shape.format == WeightFormat::I4Offset {
                 let at = layout.offsets_at + (b * TILE_ROWS + r) * 2;
                 tile[at..at + 2].copy_from_slice(&row.offsets[block].to_le_bytes());
@@ -289,7 +290,7 @@ pub fn read_row(shape: LinearShape, section: &[u8], row: usize) -> WeightRow {
                 .extend((0..columns).map(|k| get_code(shape.format, block, r, k)));
             unpacked
                 .multipliers
-                .push(tile[layout.multipliers_at + b * TILE_ROWS + r]);
+                .push(tile[layout.multipliers_at + b * TILE_ROWS + r].cast_signed());
             unpacked.offsets.push(match shape.format {
                 WeightFormat::I4Offset => offset(tile, layout, b, r),
                 _ => 0,
@@ -342,14 +343,18 @@ pub fn check_tile(shape: LinearShape, g: usize, c: usize, tile: &[u8]) -> Result
         WeightFormat::I8 => codes.iter().fold(false, |bad, &q| bad | (q == 0x80)),
         WeightFormat::I4 | WeightFormat::I4Offset => false,
     };
-    let largest = multipliers.iter().fold(0, |largest, &m| m.max(largest));
+    let (low, high) = shape.format.multiplier_range();
+    let bad_multiplier = multipliers.iter().fold(false, |bad, &m| {
+        let m = m.cast_signed();
+        bad | (m < low as i8) | (m > high as i8)
+    });
     let bad_offset = offsets.chunks_exact(2).fold(false, |bad, o| {
         let limit = shape.format.offset_max() as i16;
         bad | !(-limit..=limit).contains(&i16::from_le_bytes([o[0], o[1]]))
     });
     let bad_filler = tile[layout.end..].iter().any(|&b| b != 0);
     let bad = bad_code
-        || i32::from(largest) > shape.format.multiplier_max()
+        || bad_multiplier
         || bad_offset
         || bad_filler
         || !padding_is_canonical(shape, g, c, tile);
@@ -394,7 +399,9 @@ mod tests {
         let (low, high) = format.code_range();
         let span = (high - low + 1) as usize;
         let blocks = columns.div_ceil(BLOCK);
-        let multiplier = |b: usize| (seed + b * 5) % (format.multiplier_max() as usize + 1);
+        let (m_low, m_high) = format.multiplier_range();
+        let m_span = (m_high - m_low + 1) as usize;
+        let multiplier = |b: usize| m_low + ((seed + b * 5) % m_span) as i32;
         let offset = |b: usize| match format.offset_max() {
             0 => 0,
             max => ((seed * 7 + b * 331) % (2 * max as usize + 1)) as i16 - max as i16,
@@ -403,7 +410,7 @@ mod tests {
             codes: (0..columns)
                 .map(|k| (low + ((seed * 3 + k * 7) % span) as i32) as i8)
                 .collect(),
-            multipliers: (0..blocks).map(|b| multiplier(b) as u8).collect(),
+            multipliers: (0..blocks).map(|b| multiplier(b) as i8).collect(),
             offsets: (0..blocks).map(offset).collect(),
             scale: 1.0 + seed as f32,
         }

@@ -12,7 +12,7 @@ use crate::limits::{
 pub enum WeightFormat {
     /// Codes in -127..=127, multipliers in 0..=31: 8.25 bits per weight.
     I8,
-    /// Codes in -8..=7, multipliers in 0..=255: 4.25 bits per weight.
+    /// Codes in -8..=7, multipliers in -127..=127: 4.25 bits per weight.
     I4,
     /// As [`Self::I4`], with an offset in -2040..=2040 per block: 4.75 bits per weight.
     I4Offset,
@@ -31,12 +31,12 @@ impl WeightFormat {
         }
     }
 
-    /// Largest block multiplier.
+    /// Smallest and largest block multiplier.
     #[must_use]
-    pub const fn multiplier_max(self) -> i32 {
+    pub const fn multiplier_range(self) -> (i32, i32) {
         match self {
-            Self::I8 => I8_MULTIPLIER_MAX,
-            Self::I4 | Self::I4Offset => I4_MULTIPLIER_MAX,
+            Self::I8 => (0, I8_MULTIPLIER_MAX),
+            Self::I4 | Self::I4Offset => (-I4_MULTIPLIER_MAX, I4_MULTIPLIER_MAX),
         }
     }
 
@@ -56,7 +56,7 @@ pub struct WeightRow {
     /// `q`, `[columns]`
     pub codes: Vec<i8>,
     /// `m`, `[ceil(columns / 32)]`
-    pub multipliers: Vec<u8>,
+    pub multipliers: Vec<i8>,
     /// `o`, `[ceil(columns / 32)]`
     pub offsets: Vec<i16>,
     /// `D`
@@ -68,6 +68,7 @@ impl WeightRow {
     #[must_use]
     pub fn is_valid(&self, format: WeightFormat) -> bool {
         let (low, high) = format.code_range();
+        let (m_low, m_high) = format.multiplier_range();
         row_scale_is_valid(self.scale)
             && self
                 .codes
@@ -76,7 +77,7 @@ impl WeightRow {
             && self
                 .multipliers
                 .iter()
-                .all(|&m| i32::from(m) <= format.multiplier_max())
+                .all(|&m| (m_low..=m_high).contains(&i32::from(m)))
             && self
                 .offsets
                 .iter()

@@ -55,8 +55,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn dot_u8i8(a: Self::V, b: Self::V) -> Self::V;
     /// Sums of pairs of products of 16-bit lanes, in 32 bits.
     unsafe fn dot_i16(a: Self::V, b: Self::V) -> Self::V;
-    /// `ROWS` bytes, each in both 16-bit halves of its lane.
-    unsafe fn pairs_of_u8(from: *const u8) -> Self::V;
+    /// `ROWS` signed bytes, each in both 16-bit halves of its lane.
+    unsafe fn pairs_of_i8(from: *const u8) -> Self::V;
     /// `ROWS` 16-bit numbers (unaligned), each in both halves of its lane.
     unsafe fn pairs_of_i16(from: *const u8) -> Self::V;
     /// `sums[i] += n * v[i]`, exact: the caller bounds the sums by 2^53.

@@ -34,13 +34,16 @@ impl Numbers {
 
 fn weight_row(numbers: &mut Numbers, shape: LinearShape) -> WeightRow {
     let (low, high) = shape.format.code_range();
-    let (m, o) = (shape.format.multiplier_max(), shape.format.offset_max());
+    let (m_low, m_high) = shape.format.multiplier_range();
+    let o = shape.format.offset_max();
     let blocks = shape.blocks();
     WeightRow {
         codes: (0..shape.columns)
             .map(|_| numbers.extreme(low, high) as i8)
             .collect(),
-        multipliers: (0..blocks).map(|_| numbers.extreme(0, m) as u8).collect(),
+        multipliers: (0..blocks)
+            .map(|_| numbers.extreme(m_low, m_high) as i8)
+            .collect(),
         offsets: (0..blocks).map(|_| numbers.extreme(-o, o) as i16).collect(),
         scale: numbers.within(-1000, 1000) as f32 * 1e-6,
     }

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod architecture;
+pub mod package;
 pub mod source;
 pub mod template;
 pub mod tokenizer;

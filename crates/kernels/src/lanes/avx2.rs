@@ -91,10 +91,10 @@ impl Lanes for Avx2 {
         unsafe { _mm256_madd_epi16(a, b) }
     }
     #[inline(always)]
-    unsafe fn pairs_of_u8(from: *const u8) -> __m256i {
+    unsafe fn pairs_of_i8(from: *const u8) -> __m256i {
         unsafe {
-            let v = _mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast()));
-            _mm256_or_si256(v, _mm256_slli_epi32::<16>(v))
+            let v = _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()));
+            _mm256_blend_epi16::<0b1010_1010>(v, _mm256_slli_epi32::<16>(v))
         }
     }
     #[inline(always)]

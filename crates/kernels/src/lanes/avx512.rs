@@ -90,10 +90,10 @@ impl Lanes for Avx512 {
         unsafe { _mm512_madd_epi16(a, b) }
     }
     #[inline(always)]
-    unsafe fn pairs_of_u8(from: *const u8) -> __m512i {
+    unsafe fn pairs_of_i8(from: *const u8) -> __m512i {
         unsafe {
-            let v = _mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()));
-            _mm512_or_si512(v, _mm512_slli_epi32::<16>(v))
+            let v = _mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()));
+            _mm512_mask_mov_epi16(v, 0xaaaa_aaaa, _mm512_slli_epi32::<16>(v))
         }
     }
     #[inline(always)]

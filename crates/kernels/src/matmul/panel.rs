@@ -53,7 +53,7 @@ fn fill_quad(
 ) {
     const ORDER: [usize; 4] = [0, 2, 1, 3];
     for (r, out) in quad.iter_mut().enumerate() {
-        let multiplier = i16::from(multipliers[r]);
+        let multiplier = i16::from(multipliers[r].cast_signed());
         let offset = match offsets {
             [] => 0,
             offsets => i16::from_le_bytes([offsets[r * 2], offsets[r * 2 + 1]]),

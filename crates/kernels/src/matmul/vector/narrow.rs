@@ -103,7 +103,7 @@ impl<L: Lanes, const H: usize> Narrow<L, H> for Tiles<'_> {
     #[inline(always)]
     unsafe fn multipliers(&self, h: usize) -> L::V {
         // SAFETY: as for the trait.
-        unsafe { L::pairs_of_u8(self.multipliers.add(h * L::ROWS)) }
+        unsafe { L::pairs_of_i8(self.multipliers.add(h * L::ROWS)) }
     }
     #[inline(always)]
     unsafe fn offsets(&self, h: usize) -> L::V {

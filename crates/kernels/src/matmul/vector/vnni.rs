@@ -64,7 +64,7 @@ fn spread(weights: &Linear, g: usize, panel: &mut [u8]) {
                 spread_codes(shape.format, tile.add(b * layout.block_bytes), to);
                 let row = b * TILE_ROWS;
                 let m = _mm_loadu_si128(tile.add(layout.multipliers_at + row).cast());
-                Avx512::store(to.add(QUADS * VECTOR), _mm512_cvtepu8_epi32(m));
+                Avx512::store(to.add(QUADS * VECTOR), _mm512_cvtepi8_epi32(m));
                 if shape.format == WeightFormat::I4Offset {
                     let o = Avx512::pairs_of_i16(tile.add(layout.offsets_at + row * 2));
                     Avx512::store(to.add((QUADS + 1) * VECTOR), o);

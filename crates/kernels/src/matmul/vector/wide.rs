@@ -127,7 +127,7 @@ impl<L: Lanes, const H: usize> Wide<L, H> for I8<'_> {
         // SAFETY: as for the trait.
         unsafe {
             let at = |h: usize| L::load(from.add(h * L::ROWS * 4));
-            let multipliers = |h: usize| L::pairs_of_u8(self.0.multipliers.add(h * L::ROWS));
+            let multipliers = |h: usize| L::pairs_of_i8(self.0.multipliers.add(h * L::ROWS));
             let even = |v| L::shift_right_signed16::<8>(L::shift_left16::<8>(v));
             let odd = |v| L::shift_right_signed16::<8>(v);
             (
@@ -156,7 +156,7 @@ impl<L: Lanes, const H: usize, const OFFSETS: bool> Wide<L, H> for I4<'_, OFFSET
             };
             // m (q + 8) + (o - 8 m)
             let integer = |h: usize, code: L::V| {
-                let m = L::pairs_of_u8(self.0.multipliers.add(h * L::ROWS));
+                let m = L::pairs_of_i8(self.0.multipliers.add(h * L::ROWS));
                 let mut offset = L::mul16(m, L::splat16(-8));
                 if OFFSETS {
                     let o = L::pairs_of_i16(self.0.offsets.add(h * L::ROWS * 2));

@@ -1,0 +1,22 @@
+//! Packages: a model in the form the engine runs, cut into blobs that peers can hold one by one.
+//!
+//! Spec 02. A package is a manifest and the blobs it names by digest: tables, embedding, one per layer,
+//! head, tokenizer. Its id is the digest of the manifest's bytes, so it names every weight, every
+//! token and the arithmetic. Owns: the manifest, the layout of blobs, their Merkle trees, validation.
+//! Does not own: where the bytes are kept (`shoal-store`), how they are made (`crate::import`).
+
+mod error;
+mod manifest;
+mod merkle;
+mod open;
+mod plan;
+mod verify;
+
+pub use error::PackageError;
+pub use manifest::{
+    BlobEntry, BlobKind, InputFormat, LinearEntry, LinearSlot, Manifest, StoredFormat,
+};
+pub use merkle::{LeafHasher, merkle_root};
+pub use open::{BlobSource, LayerWeights, LinearWeights, Package};
+pub use plan::{BlobPlan, Section, SectionKind};
+pub use verify::{VerifyReport, verify_blob};
