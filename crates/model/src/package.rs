@@ -17,6 +17,7 @@ pub use manifest::{
     BlobEntry, BlobKind, InputFormat, LinearEntry, LinearSlot, Manifest, StoredFormat,
 };
 pub use merkle::{LeafHasher, merkle_root};
+pub(crate) use open::ELEMENT_LARGEST;
 pub use open::{BlobSource, LayerWeights, LinearWeights, Package};
 pub use plan::{BlobPlan, Section, SectionKind};
 pub use verify::{VerifyReport, verify_blob};

@@ -14,9 +14,9 @@ use crate::architecture::{Architecture, LinearPart};
 /// Version of the package format.
 pub const PACKAGE_VERSION: u32 = 1;
 /// Longest manifest. One entry per layer of at most 1024 fits well.
-pub const MANIFEST_BYTES_MAX: usize = 8 << 20;
+const MANIFEST_BYTES_MAX: usize = 8 << 20;
 /// Longest chat template.
-pub const TEMPLATE_BYTES_MAX: usize = 1 << 20;
+const TEMPLATE_BYTES_MAX: usize = 1 << 20;
 
 /// What a package is made of. Field order is the order of the bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

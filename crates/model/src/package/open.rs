@@ -11,7 +11,7 @@ use super::{Manifest, PackageError};
 use crate::architecture::{LinearPart, NormPart};
 
 /// Largest magnitude of a norm weight or bias; keeps products far from overflow.
-const ELEMENT_LARGEST: f32 = 1_048_576.0;
+pub(crate) const ELEMENT_LARGEST: f32 = 1_048_576.0;
 /// Largest magnitude of a cosine or sine times the attention factor.
 const ANGLE_LARGEST: f64 = 1024.0;
 

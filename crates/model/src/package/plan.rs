@@ -11,7 +11,7 @@ use super::manifest::{BlobEntry, BlobKind, LinearEntry, LinearSlot, rule};
 use crate::architecture::{Architecture, LinearPart, NormPart};
 
 /// Longest leaf of what is not a tile.
-pub const LEAF_BYTES: usize = 16 << 10;
+const LEAF_BYTES: usize = 16 << 10;
 
 /// A part of a blob.
 #[derive(Clone, Debug, PartialEq, Eq)]
