@@ -278,3 +278,118 @@ fn q6_k(b: &[u8; 210], y: &mut [f32; 256]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCKS: usize = 512;
+
+    /// Positions of the binary16 fields, and the digest of what ggml makes of the blocks. Printed by
+    /// `bench/fixtures/ggml_blocks.py`.
+    const BY_GGML: [(ElementType, &[usize], &str); 11] = [
+        (ElementType::Q8_0, &[0], "bb58c76f319a75b62e1700facacc75ba"),
+        (ElementType::Q4_0, &[0], "9250ab6341a5292a685555c954a64677"),
+        (
+            ElementType::Q4_1,
+            &[0, 2],
+            "248c86a99d6cb0c7618fcc5a32ddc2e5",
+        ),
+        (ElementType::Q5_0, &[0], "f5143566b189f84b1fd71b7167a45290"),
+        (
+            ElementType::Q5_1,
+            &[0, 2],
+            "04fb5f81ebf740e375d9f72b1cdaa22b",
+        ),
+        (
+            ElementType::Q2K,
+            &[80, 82],
+            "9a56ba56519661aa35d14e0b9e6e0fdb",
+        ),
+        (ElementType::Q3K, &[108], "fc51f0e1df7f396afcf063e94e1b551f"),
+        (
+            ElementType::Q4K,
+            &[0, 2],
+            "fee5db8acd0ff9313f705fa26f780b87",
+        ),
+        (
+            ElementType::Q5K,
+            &[0, 2],
+            "1967767e61caca68a38adc9c06d0b521",
+        ),
+        (ElementType::Q6K, &[208], "7c44368e5eb7ca0ed6419613fdb9d17f"),
+        (ElementType::Iq4Nl, &[0], "c1a57dca643c4e123cffe16c69284198"),
+    ];
+
+    /// Random blocks whose scales are finite.
+    fn blocks(element: ElementType, halves: &[usize]) -> Vec<u8> {
+        let (_, size) = element.block();
+        let mut bytes = vec![0; BLOCKS * size];
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(format!("shoal/test-blocks/{element}").as_bytes());
+        hasher.finalize_xof().fill(&mut bytes);
+        for block in bytes.chunks_mut(size) {
+            for &at in halves {
+                block[at + 1] &= 0xbf;
+            }
+        }
+        bytes
+    }
+
+    fn decoded(element: ElementType, bytes: &[u8]) -> Vec<f32> {
+        let (elements, size) = element.block();
+        let mut out = vec![f32::NAN; bytes.len() / size * elements];
+        decode(element, bytes, &mut out);
+        out
+    }
+
+    #[test]
+    fn every_block_type_decodes_to_the_bits_ggml_has() {
+        for (element, halves, expected) in BY_GGML {
+            let out = decoded(element, &blocks(element, halves));
+            let bytes: Vec<u8> = out.iter().flat_map(|value| value.to_le_bytes()).collect();
+            let digest = blake3::hash(&bytes).to_hex();
+            assert_eq!(digest.as_str()[..32], *expected, "{element}");
+        }
+    }
+
+    #[test]
+    fn codes_scales_and_offsets_give_the_decoded_elements() {
+        let coded = BY_GGML.iter().filter(|(element, ..)| element.has_codes());
+        assert_eq!(coded.clone().count(), 3);
+        for &(element, halves, _) in coded {
+            let bytes = blocks(element, halves);
+            let expected = decoded(element, &bytes);
+            let mut codes = vec![CodeBlock::ZERO; expected.len() / 32];
+            decode_codes(element, &bytes, &mut codes);
+            for (block, expected) in codes.iter().zip(expected.chunks(32)) {
+                for (&code, &expected) in block.codes.iter().zip(expected) {
+                    assert!(code <= 15);
+                    let got = block.scale * f32::from(code) - block.offset;
+                    assert_eq!(got, expected, "{element}");
+                    if element != ElementType::Q4_0 {
+                        assert_eq!(got.to_bits(), expected.to_bits(), "{element}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn plain_formats_decode_to_the_value_of_their_bits() {
+        let f32s = [1.5_f32, -0.0, 1e-40, f32::MAX];
+        let bytes: Vec<u8> = f32s.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&decoded(ElementType::F32, &bytes)), bits(&f32s));
+        assert_eq!(
+            decoded(ElementType::F16, &[0x00, 0x3c, 0x01, 0x80]),
+            [1.0, -2f32.powi(-24)]
+        );
+        assert_eq!(
+            decoded(ElementType::Bf16, &[0x80, 0x3f, 0x49, 0xc0]),
+            [1.0, -3.140625]
+        );
+        let group = ElementType::Int8Groups { group: 2 };
+        assert_eq!(decoded(group, &[0x80, 0x7f]), [-128.0, 127.0]);
+    }
+}

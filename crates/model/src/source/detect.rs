@@ -34,7 +34,7 @@ fn open_files(path: &Path) -> Result<ModelFiles, SourceError> {
     if path.is_dir() {
         return hugging_face::open(Folder::on_disk(path));
     }
-    let mut model = open_input(Input::open(path)?)?;
+    let mut model = open_file(Input::open(path)?)?;
     if let TokenizerPlace::Missing { folder, names } = &model.tokenizer {
         let mut paths = names.iter().map(|name| folder.join(name));
         if let Some(path) = paths.find(|path| path.is_file()) {
@@ -44,8 +44,24 @@ fn open_files(path: &Path) -> Result<ModelFiles, SourceError> {
     Ok(model)
 }
 
-/// Opens a model of one file.
-pub(super) fn open_input(input: Input) -> Result<ModelFiles, SourceError> {
+/// Opens a model of one file from anywhere. A version 0 checkpoint needs a name that ends with
+/// `.bin`.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_input(input: Input) -> Result<Box<dyn WeightSource>, SourceError> {
+    Ok(Box::new(open_file(input)?))
+}
+
+/// Opens a Hugging Face folder, on disk or in memory.
+///
+/// # Errors
+/// What is wrong with its files.
+pub fn open_folder(folder: Folder) -> Result<Box<dyn WeightSource>, SourceError> {
+    Ok(Box::new(hugging_face::open(folder)?))
+}
+
+fn open_file(input: Input) -> Result<ModelFiles, SourceError> {
     let mut start = [0; 4];
     let known = input.read_into(0, &mut start).is_ok();
     if known && start == gguf::MAGIC {

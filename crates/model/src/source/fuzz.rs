@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::detect::open_input;
+use super::detect::{open_folder, open_input};
 use super::gguf::GgufFile;
 use super::hugging_face::{self, Folder};
 use super::{CodeBlock, Input, SourceError, TokenizerFiles, WeightSource};
@@ -27,7 +27,8 @@ pub fn gguf_header(bytes: &[u8]) -> Result<(), SourceError> {
 /// # Errors
 /// Whatever is wrong with them.
 pub fn model_file(bytes: &[u8]) -> Result<(), SourceError> {
-    read_everything(&open_input(Input::from_bytes("fuzz.bin", bytes.to_vec()))?)
+    let input = Input::from_bytes("fuzz.bin", bytes.to_vec());
+    read_everything(open_input(input)?.as_ref())
 }
 
 /// Reads `config.json`.
@@ -57,7 +58,7 @@ pub fn hugging_face_weights(config: &[u8], bytes: &[u8]) -> Result<(), SourceErr
 /// # Errors
 /// Whatever is wrong with them.
 pub fn hugging_face_folder(files: BTreeMap<String, Vec<u8>>) -> Result<(), SourceError> {
-    read_everything(&hugging_face::open(Folder::in_memory(files))?)
+    read_everything(open_folder(Folder::in_memory(files))?.as_ref())
 }
 
 /// Reads the bytes as a tokenizer file.

@@ -117,8 +117,8 @@ fn alignment(input: &Input, metadata: &Metadata) -> Result<u64, SourceError> {
 /// # Errors
 /// What is wrong with the file.
 pub(super) fn open(input: Input) -> Result<ModelFiles, SourceError> {
-    let first = GgufFile::parse(input)?;
-    let (inputs, tensors) = split::collect(&first)?;
+    let mut first = GgufFile::parse(input)?;
+    let (inputs, tensors) = split::collect(&mut first)?;
     let input = &first.input;
     let (architecture, name) = settings::read(input, &first.metadata, &inputs, &tensors)?;
     let naming = Naming {

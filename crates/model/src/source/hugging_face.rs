@@ -4,6 +4,7 @@
 //! Owns: which files are looked for, how tensors are called. Code from the folder is never run, and
 //! only plain file names are followed out of an index.
 
+mod bounded;
 mod config;
 mod folder;
 mod names;

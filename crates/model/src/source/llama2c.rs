@@ -200,7 +200,6 @@ struct Layout<'a> {
     input: &'a Input,
     architecture: &'a Architecture,
     element: ElementType,
-    shapes: BTreeMap<TensorRole, (usize, usize)>,
     offset: u64,
     tensors: BTreeMap<String, FileTensor>,
 }
@@ -211,7 +210,6 @@ impl<'a> Layout<'a> {
             input,
             architecture: &header.architecture,
             element: header.element,
-            shapes: header.architecture.tensors().collect(),
             offset: 0,
             tensors: BTreeMap::new(),
         }
@@ -267,8 +265,19 @@ impl<'a> Layout<'a> {
         self.put(TensorRole::OutputHead, self.element)
     }
 
+    fn shape(&self, role: TensorRole) -> (usize, usize) {
+        let width = self.architecture.model_width as usize;
+        match role {
+            TensorRole::Linear(_, part) => self.architecture.linear_shape(part),
+            TensorRole::Embedding | TensorRole::OutputHead => {
+                (self.architecture.vocab_count as usize, width)
+            }
+            TensorRole::FinalNorm | TensorRole::Norm(..) | TensorRole::Bias(..) => (1, width),
+        }
+    }
+
     fn put(&mut self, role: TensorRole, element: ElementType) -> Result<(), SourceError> {
-        let (rows, columns) = self.shapes[&role];
+        let (rows, columns) = self.shape(role);
         let elements = rows as u64 * columns as u64;
         let offset = self.offset;
         let (_, size) = element.block();

@@ -1,6 +1,6 @@
 //! Metadata of a GGUF file: keys in memory, scalars in memory, texts and arrays where they are.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::super::input::Cursor;
 use super::super::limits;
@@ -9,8 +9,10 @@ use super::super::{Input, SourceError};
 /// A metadata value. Texts and arrays are positions, read when they are asked for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Value {
-    /// Any integer type.
-    Integer(i128),
+    /// Any integer type, if it is not negative.
+    Unsigned(u64),
+    /// A negative integer.
+    Negative(i64),
     /// Either float type.
     Float(f64),
     Bool(bool),
@@ -81,12 +83,12 @@ impl Kind {
 /// Everything before the tensor directory.
 #[derive(Debug)]
 pub(super) struct Metadata {
-    entries: HashMap<String, Value>,
+    entries: BTreeMap<Box<str>, Value>,
 }
 
 impl Metadata {
     pub(super) fn parse(cursor: &mut Cursor<'_>, count: u64) -> Result<Self, SourceError> {
-        let mut entries = HashMap::new();
+        let mut entries = BTreeMap::new();
         for _ in 0..count {
             let offset = cursor.offset();
             let key = cursor.text("bytes of a key", limits::KEY_BYTES_MAX)?;
@@ -94,14 +96,14 @@ impl Metadata {
                 return Err(cursor.input().malformed(offset, "a key is not empty"));
             }
             let value = Value::parse(cursor)?;
-            if entries.contains_key(&key) {
+            if entries.contains_key(key.as_str()) {
                 return Err(SourceError::Duplicate {
                     file: cursor.input().file().to_path_buf(),
                     offset,
                     name: key,
                 });
             }
-            entries.insert(key, value);
+            entries.insert(key.into_boxed_str(), value);
         }
         Ok(Self { entries })
     }
@@ -113,15 +115,18 @@ impl Metadata {
     pub(super) fn u32(&self, input: &Input, key: &str) -> Result<Option<u32>, SourceError> {
         let rule = "an integer in 0..2^32";
         self.typed(input, key, rule, |value| match value {
-            Value::Integer(n) => u32::try_from(n).ok(),
+            Value::Unsigned(n) => u32::try_from(n).ok(),
             _ => None,
         })
     }
 
     /// Whether a key is -1, or 2^32 - 1 as which it is often written.
     pub(super) fn is_minus_one(&self, key: &str) -> bool {
-        let minus_one = [-1, i128::from(u32::MAX)];
-        matches!(self.get(key), Some(Value::Integer(n)) if minus_one.contains(&n))
+        match self.get(key) {
+            Some(Value::Unsigned(n)) => n == u64::from(u32::MAX),
+            Some(Value::Negative(n)) => n == -1,
+            _ => false,
+        }
     }
 
     pub(super) fn float(&self, input: &Input, key: &str) -> Result<Option<f64>, SourceError> {
@@ -190,7 +195,8 @@ impl Metadata {
         let rule = "an array of integers below 2^31";
         self.array(input, key, &small, rule, count_max, |cursor, kind| {
             let value = match Value::parse_scalar(cursor, kind)? {
-                Value::Integer(n) => i32::try_from(n).ok(),
+                Value::Unsigned(n) => i32::try_from(n).ok(),
+                Value::Negative(n) => i32::try_from(n).ok(),
                 _ => None,
             };
             value.ok_or_else(|| wrong(input, key, rule))
@@ -349,17 +355,21 @@ impl Value {
         })
     }
 
+    fn signed(value: i64) -> Self {
+        u64::try_from(value).map_or(Self::Negative(value), Self::Unsigned)
+    }
+
     fn parse_scalar(cursor: &mut Cursor<'_>, kind: Kind) -> Result<Self, SourceError> {
         let offset = cursor.offset();
         Ok(match kind {
-            Kind::U8 => Self::Integer(i128::from(cursor.u8()?)),
-            Kind::I8 => Self::Integer(i128::from(i8::from_le_bytes(cursor.array()?))),
-            Kind::U16 => Self::Integer(i128::from(u16::from_le_bytes(cursor.array()?))),
-            Kind::I16 => Self::Integer(i128::from(i16::from_le_bytes(cursor.array()?))),
-            Kind::U32 => Self::Integer(i128::from(cursor.u32()?)),
-            Kind::I32 => Self::Integer(i128::from(i32::from_le_bytes(cursor.array()?))),
-            Kind::U64 => Self::Integer(i128::from(cursor.u64()?)),
-            Kind::I64 => Self::Integer(i128::from(i64::from_le_bytes(cursor.array()?))),
+            Kind::U8 => Self::Unsigned(cursor.u8()?.into()),
+            Kind::I8 => Self::signed(i8::from_le_bytes(cursor.array()?).into()),
+            Kind::U16 => Self::Unsigned(u16::from_le_bytes(cursor.array()?).into()),
+            Kind::I16 => Self::signed(i16::from_le_bytes(cursor.array()?).into()),
+            Kind::U32 => Self::Unsigned(cursor.u32()?.into()),
+            Kind::I32 => Self::signed(i32::from_le_bytes(cursor.array()?).into()),
+            Kind::U64 => Self::Unsigned(cursor.u64()?),
+            Kind::I64 => Self::signed(i64::from_le_bytes(cursor.array()?)),
             Kind::F32 => Self::Float(f64::from(f32::from_le_bytes(cursor.array()?))),
             Kind::F64 => Self::Float(f64::from_le_bytes(cursor.array()?)),
             Kind::Bool => match cursor.u8()? {

@@ -13,12 +13,12 @@ const NUMBER_KEY: &str = "split.no";
 const COUNT_KEY: &str = "split.count";
 const TENSOR_COUNT_KEY: &str = "split.tensors.count";
 
-/// The files and tensors of a model, from its first part.
+/// The files and tensors of a model. Those of its first part are moved out of it.
 pub(super) fn collect(
-    first: &GgufFile,
+    first: &mut GgufFile,
 ) -> Result<(Vec<Input>, BTreeMap<String, FileTensor>), SourceError> {
     let mut inputs = vec![first.input.clone()];
-    let mut tensors = first.tensors.clone();
+    let mut tensors = std::mem::take(&mut first.tensors);
     let count = first.metadata.u32(&first.input, COUNT_KEY)?.unwrap_or(1);
     if count <= 1 {
         return Ok((inputs, tensors));

@@ -7,6 +7,7 @@
 use serde::Deserialize;
 
 use super::super::{Input, SourceError, limits};
+use super::bounded::Bounded;
 use super::rope::{self, RopeSettings};
 use crate::architecture::{Architecture, Family, Rope, RopeLayout};
 
@@ -16,6 +17,10 @@ const EPSILON_DEFAULT: f64 = 1e-6;
 const QWEN3_HEAD_WIDTH_DEFAULT: u32 = 128;
 const MISTRAL_WINDOW_DEFAULT: u32 = 4096;
 const QWEN_FULL_LAYERS_DEFAULT: u32 = 28;
+/// A file names one class; more are shown when they are refused.
+const CLASS_COUNT_MAX: usize = 16;
+/// Layers of the deepest architecture that is accepted.
+const LAYER_COUNT_MAX: usize = 1024;
 const FULL: &str = "full_attention";
 const SLIDING: &str = "sliding_attention";
 
@@ -23,7 +28,7 @@ const SLIDING: &str = "sliding_attention";
 /// window, where it means "none" and absence means the default of the class.
 #[derive(Deserialize)]
 pub(super) struct Config {
-    architectures: Option<Vec<String>>,
+    architectures: Option<Bounded<String, CLASS_COUNT_MAX>>,
     quantization_config: Option<serde::de::IgnoredAny>,
     auto_map: Option<serde::de::IgnoredAny>,
     hidden_act: Option<String>,
@@ -44,7 +49,7 @@ pub(super) struct Config {
     sliding_window: Option<Option<u32>>,
     use_sliding_window: Option<bool>,
     max_window_layers: Option<u32>,
-    layer_types: Option<Vec<String>>,
+    layer_types: Option<Bounded<String, LAYER_COUNT_MAX>>,
     tie_word_embeddings: Option<bool>,
     attention_bias: Option<bool>,
     mlp_bias: Option<bool>,
@@ -158,9 +163,9 @@ impl Reader<'_> {
     }
 
     fn family(&self) -> Result<Family, SourceError> {
-        let names = self.config.architectures.as_deref();
-        let names = self.required("architectures", names)?;
-        match names {
+        let names = self.config.architectures.as_ref();
+        let names = &self.required("architectures", names)?.0;
+        match names.as_slice() {
             [name] if name == "LlamaForCausalLM" => Ok(Family::Llama),
             [name] if name == "MistralForCausalLM" => Ok(Family::Mistral),
             [name] if name == "Qwen2ForCausalLM" => Ok(Family::Qwen2),
@@ -186,7 +191,7 @@ impl Reader<'_> {
                 window.flatten().filter(|_| used)
             }
         };
-        if let Some(types) = &config.layer_types {
+        if let Some(Bounded(types)) = &config.layer_types {
             let all = |kind: &str| types.iter().all(|layer| layer == kind);
             return match window {
                 _ if all(FULL) => Ok(None),

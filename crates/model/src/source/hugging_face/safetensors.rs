@@ -8,21 +8,23 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::{
-    Deserialize, DeserializeOwned, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
+    Deserialize, DeserializeOwned, Deserializer, Error, IgnoredAny, MapAccess, Visitor,
 };
 
 use super::super::input::Cursor;
 use super::super::tensors::FileTensor;
 use super::super::{ElementType, Input, SourceError, limits};
+use super::bounded::Bounded;
 
 const HEADER_OFFSET: u64 = 8;
 const METADATA: &str = "__metadata__";
+const DIMENSION_COUNT_MAX: usize = limits::DIMENSION_COUNT_MAX as usize;
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
     dtype: String,
-    shape: Shape,
+    shape: Bounded<u64, DIMENSION_COUNT_MAX>,
     data_offsets: [u64; 2],
 }
 
@@ -164,35 +166,5 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
         }
 
         deserializer.deserialize_map(Map(PhantomData))
-    }
-}
-
-/// Dimensions, slowest first; few of them.
-struct Shape(Vec<u64>);
-
-impl<'de> Deserialize<'de> for Shape {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Dimensions;
-
-        impl<'de> Visitor<'de> for Dimensions {
-            type Value = Shape;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an array of dimensions")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Shape, A::Error> {
-                let mut shape = Vec::new();
-                while let Some(dimension) = array.next_element()? {
-                    if shape.len() as u64 == limits::DIMENSION_COUNT_MAX {
-                        return Err(A::Error::custom("a tensor has at most 4 dimensions"));
-                    }
-                    shape.push(dimension);
-                }
-                Ok(Shape(shape))
-            }
-        }
-
-        deserializer.deserialize_seq(Dimensions)
     }
 }
