@@ -8,7 +8,9 @@
 use std::collections::BTreeMap;
 
 use peak_alloc::PeakAlloc;
-use shoal_model::source::fuzz;
+use shoal_model::source::gguf::{GgufWriter, export_metadata, export_tensors};
+use shoal_model::source::{ElementType, GgufVocabulary, fuzz};
+use shoal_model::{Architecture, Family, Rope, RopeLayout, RopeScaling};
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
@@ -19,12 +21,17 @@ const FIXED_BYTES: usize = 256 << 10;
 /// Bytes per byte of the file: the file itself, which is in memory here, and what is made of it.
 const FACTOR: usize = 8;
 
-/// Runs a reader on a file and checks what it took.
-fn check(what: &str, size: usize, read: impl FnOnce()) {
+/// The most that a reader holds at a time.
+fn taken(read: impl FnOnce()) -> usize {
     let before = ALLOCATOR.current_usage();
     ALLOCATOR.reset_peak_usage();
     read();
-    let taken = ALLOCATOR.peak_usage().saturating_sub(before);
+    ALLOCATOR.peak_usage().saturating_sub(before)
+}
+
+/// Runs a reader on a file and checks what it took.
+fn check(what: &str, size: usize, read: impl FnOnce()) {
+    let taken = taken(read);
     let limit = FACTOR * size + FIXED_BYTES;
     println!("{what}: {size} bytes, {taken} taken");
     assert!(
@@ -115,8 +122,68 @@ fn safetensors(header: &[u8]) -> Vec<u8> {
     [(header.len() as u64).to_le_bytes().as_slice(), header].concat()
 }
 
-#[test]
-fn no_file_takes_more_than_a_small_multiple_of_its_size() {
+/// A valid file that the crate wrote, for damage.
+fn written_model() -> Vec<u8> {
+    let architecture = Architecture {
+        family: Family::Qwen3,
+        vocab_count: 50,
+        model_width: 16,
+        layer_count: 3,
+        head_count: 2,
+        kv_head_count: 1,
+        head_width: 8,
+        mlp_width: 24,
+        context_tokens: 128,
+        norm_epsilon: 1e-6,
+        rope: Rope {
+            theta: 1e6,
+            dims: 8,
+            layout: RopeLayout::Half,
+            scaling: RopeScaling::Linear { factor: 2.0 },
+        },
+        sliding_window: None,
+        tied_embeddings: true,
+        qkv_bias: false,
+        output_bias: false,
+        mlp_bias: false,
+        qk_norm: true,
+    };
+    let vocabulary = GgufVocabulary {
+        model: "gpt2".to_owned(),
+        tokens: (0..50).map(|i| vec![i]).collect(),
+        ..GgufVocabulary::default()
+    };
+    let f16 = ElementType::F16;
+    let metadata = export_metadata("m", &architecture, f16, &vocabulary, None);
+    let tensors = export_tensors(&architecture, f16);
+    let plans: Vec<_> = tensors.into_iter().map(|tensor| tensor.plan).collect();
+    let metadata = metadata.expect("a qwen3 can be exported");
+    let mut writer =
+        GgufWriter::try_new(Vec::new(), &metadata, plans.clone()).expect("the plan is sound");
+    for plan in plans {
+        let rows = vec![0.5; plan.rows * plan.columns];
+        writer.write_rows(&rows).expect("memory takes everything");
+    }
+    writer.finish().expect("all rows were written")
+}
+
+fn damaged_models_take_little() {
+    let file = written_model();
+    fuzz::model_file(&file).expect("the file is sound");
+    let mut damaged = file.clone();
+    // Every bit of the header, in steps that meet all positions of a byte.
+    for bit in (0..8 * 4096).step_by(3) {
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        let taken = taken(|| drop(fuzz::model_file(&damaged)));
+        assert!(
+            taken <= FACTOR * file.len() + FIXED_BYTES,
+            "bit {bit}: {taken}"
+        );
+        damaged[bit / 8] ^= 1 << (bit % 8);
+    }
+}
+
+fn large_announcements_take_little() {
     for (what, file) in gguf_files() {
         check(what, file.len(), || {
             let _ = fuzz::gguf_header(&file);
@@ -131,31 +198,36 @@ fn no_file_takes_more_than_a_small_multiple_of_its_size() {
     check("largest checkpoint", largest.len(), || {
         assert!(fuzz::model_file(&largest).is_err());
     });
-    let entry = r#""dtype":"F32","shape":[],"data_offsets":[0,4]"#;
-    let many: Vec<String> = (0..20_000)
-        .map(|i| format!("\"{i}\":{{{entry}}}"))
-        .collect();
+}
+
+const ENTRY: &str = r#"{"dtype":"F32","shape":[],"data_offsets":[0,4]}"#;
+
+fn wide_weights_take_little() {
+    let many: Vec<_> = (0..20_000).map(|i| format!("\"{i}\":{ENTRY}")).collect();
+    let repeated = |text: &str| text.repeat(200_000);
     for (what, header) in [
         ("many tensors", format!("{{{}}}", many.join(","))),
         ("deep", "{\"a\":".repeat(50_000)),
-        ("wide", format!("{{\"a\":[{}", "[],".repeat(200_000))),
+        ("wide", format!("{{\"a\":[{}", repeated("[],"))),
         (
             "long shape",
-            format!("{{\"a\":{{\"shape\":[{}", "1,".repeat(200_000)),
+            format!("{{\"a\":{{\"shape\":[{}", repeated("1,")),
         ),
         (
             "metadata",
-            format!("{{\"__metadata__\":[{}", "{},".repeat(200_000)),
+            format!("{{\"__metadata__\":[{}", repeated("{},")),
         ),
     ] {
         let files = folder(LARGEST, safetensors(header.as_bytes()));
-        let size = header.len();
-        check(what, size, || {
+        check(what, header.len(), || {
             assert!(fuzz::hugging_face_folder(files).is_err());
         });
     }
+}
+
+fn wide_settings_take_little() {
     // Templates are read before tensors are given their places.
-    let one = format!("{{\"a\":{{{entry}}}}}");
+    let one = format!("{{\"a\":{ENTRY}}}");
     let one = [safetensors(one.as_bytes()), vec![0; 4]].concat();
     for (what, template) in [
         ("wide template", wide_array("[]")),
@@ -174,19 +246,22 @@ fn no_file_takes_more_than_a_small_multiple_of_its_size() {
             assert!(error.to_string().starts_with("tokenizer_config.json: "));
         });
     }
-    for (what, config) in [
-        ("wide config", format!("{{\"x\":{}}}", wide_array("[]"))),
-        (
-            "many classes",
-            format!("{{\"architectures\":{}}}", wide_array("\"\"")),
-        ),
-        (
-            "many layers",
-            format!("{{\"layer_types\":{}}}", wide_array("\"\"")),
-        ),
+    for (key, element) in [
+        ("x", "[]"),
+        ("architectures", "\"\""),
+        ("layer_types", "\"\""),
     ] {
-        check(what, config.len(), || {
+        let config = format!("{{\"{key}\":{}}}", wide_array(element));
+        check(key, config.len(), || {
             let _ = fuzz::hugging_face_config(config.as_bytes());
         });
     }
+}
+
+#[test]
+fn no_file_takes_more_than_a_small_multiple_of_its_size() {
+    large_announcements_take_little();
+    wide_weights_take_little();
+    wide_settings_take_little();
+    damaged_models_take_little();
 }
