@@ -2,7 +2,7 @@
 //!
 //! Owns: the formats, the mapping of their names and settings to an [`Architecture`], conversion of
 //! stored elements to f32. Does not own: what a tokenizer or a template means, what an importer
-//! makes of the weights. Spec 02 §2.
+//! makes of the weights. Spec 02.
 //!
 //! Every byte is taken for hostile. A length is compared with the size of the file before anything
 //! is allocated for it; a setting that would change the computation and is not understood is
@@ -18,7 +18,7 @@ mod half;
 pub mod hugging_face;
 mod input;
 mod limits;
-pub mod llama2c;
+mod llama2c;
 mod model_files;
 mod tensors;
 mod tokenizer_files;

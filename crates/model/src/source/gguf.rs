@@ -1,5 +1,5 @@
 //! GGUF files, versions 2 and 3, little-endian: header, metadata, tensor directory; then the mapping
-//! to an architecture. Spec 02 §2.1.
+//! to an architecture. Spec 02.
 //!
 //! The header is checked completely when it is parsed: lengths against the file, names and keys for
 //! repetition, tensor ranges for alignment, overlap and overflow. Texts and arrays of the metadata
@@ -54,7 +54,7 @@ impl GgufFile {
         let version = cursor.u32()?;
         match version {
             2 | 3 => {}
-            _ if version.swap_bytes() <= 3 => {
+            _ if (1..=3).contains(&version.swap_bytes()) => {
                 return Err(input.malformed(4, "big-endian files are not supported"));
             }
             _ => return Err(input.malformed(4, "the version is 2 or 3")),

@@ -1,5 +1,5 @@
 //! Hugging Face folders: `config.json`, safetensors files in one piece or in shards, tokenizer
-//! files, a chat template. Spec 02 §2.2.
+//! files, a chat template. Spec 02.
 //!
 //! Owns: which files are looked for, how tensors are called. Code from the folder is never run, and
 //! only plain file names are followed out of an index.
@@ -72,14 +72,14 @@ fn prepare_tied(
 
 /// All tensors, with the files they are in.
 fn weights(folder: &Folder) -> Result<(Vec<Input>, BTreeMap<String, FileTensor>), SourceError> {
-    let index = folder.open(INDEX)?;
-    let (files, expected) = match &index {
-        Some(index) => {
-            let map = safetensors::index(index)?;
+    let (files, expected) = match (folder.open(WEIGHTS)?, folder.open(INDEX)?) {
+        (Some(_), _) => (vec![WEIGHTS.to_owned()], BTreeMap::new()),
+        (None, Some(index)) => {
+            let map = safetensors::index(&index)?;
             let files: BTreeSet<String> = map.values().cloned().collect();
             (files.into_iter().collect(), map)
         }
-        None => (folder.safetensors()?, BTreeMap::new()),
+        (None, None) => (folder.safetensors()?, BTreeMap::new()),
     };
     if files.is_empty() {
         return Err(SourceError::MissingFile {
@@ -88,9 +88,13 @@ fn weights(folder: &Folder) -> Result<(Vec<Input>, BTreeMap<String, FileTensor>)
         });
     }
     if files.len() as u64 > limits::SHARD_COUNT_MAX {
-        let input = index.unwrap_or_else(|| Input::from_bytes(folder.path(""), Vec::new()));
-        let limit = limits::SHARD_COUNT_MAX;
-        return Err(input.oversize(0, "files", files.len() as u64, limit));
+        return Err(SourceError::Oversize {
+            file: folder.path(""),
+            offset: 0,
+            what: "weight files",
+            got: files.len() as u64,
+            limit: limits::SHARD_COUNT_MAX,
+        });
     }
     let mut inputs = Vec::new();
     let mut tensors = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! llama2.c checkpoints: version 0 (no magic, f32), 1 (f32) and 2 (int8 in groups). Spec 02 §2.3.
+//! llama2.c checkpoints: version 0 (no magic, f32), 1 (f32) and 2 (int8 in groups). Spec 02.
 //!
 //! The formats have no directory: every offset follows from the header, and the file must have
 //! exactly the length that the header asks for.

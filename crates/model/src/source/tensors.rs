@@ -27,7 +27,7 @@ pub struct TensorInfo {
 }
 
 /// A tensor in a file, before its role is known.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct FileTensor {
     pub(super) name: String,
     /// Slowest first.
@@ -68,6 +68,7 @@ pub(super) struct Naming<'a> {
 impl TensorTable {
     /// Gives each role its tensor, and refuses missing, misshapen and unknown ones.
     ///
+    /// - `inputs`: at least one
     /// - `tensors`: those of all files; their ranges were checked by the format's reader
     pub(super) fn place(
         architecture: &Architecture,

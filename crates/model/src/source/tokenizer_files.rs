@@ -53,6 +53,8 @@ pub struct TokenizerSettings {
 /// number of tokens; 2^32 - 1 means absent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GgufVocabulary {
+    /// `general.architecture`, which decides some quirks; empty when the file does not say.
+    pub architecture: String,
     /// `llama` (`SentencePiece`), `gpt2` (byte pairs), and others.
     pub model: String,
     /// Which pre-tokenizer byte pairs want.

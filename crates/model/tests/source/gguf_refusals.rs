@@ -26,9 +26,10 @@ fn damaged_headers_are_refused_where_they_are_damaged() {
         let input = shoal_model::source::Input::from_bytes("m.gguf", file);
         GgufFile::parse(input).unwrap_err().to_string()
     };
-    let cases: [(usize, &[u8], &str); 8] = [
+    let cases: [(usize, &[u8], &str); 9] = [
         (0, b"X", "m.gguf: byte 0: a GGUF file starts with \"GGUF\""),
         (4, &[1, 0, 0, 0], "m.gguf: byte 4: the version is 2 or 3"),
+        (4, &[0, 0, 0, 0], "m.gguf: byte 4: the version is 2 or 3"),
         (
             4,
             &[0, 0, 0, 3],
@@ -155,6 +156,11 @@ fn models_of_other_kinds_are_refused_by_name() {
         let message = format!("m.gguf: {key} = {shown} is not supported");
         assert_eq!(refusal(|file| file.set(&key, value)), message);
     }
+    let pattern = Meta::Array(7, 2, vec![0, 1]);
+    assert_eq!(
+        refusal(|file| file.set("llama.attention.sliding_window_pattern", pattern)),
+        "m.gguf: llama.attention.sliding_window_pattern = anything is not supported"
+    );
     let yarn = |file: &mut GgufBytes| {
         file.set("llama.rope.scaling.type", Meta::Text("yarn"));
         file.set("llama.rope.scaling.yarn_log_multiplier", Meta::F32(0.1));

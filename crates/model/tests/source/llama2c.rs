@@ -248,4 +248,9 @@ fn files_of_other_kinds_are_not_taken_for_checkpoints() {
         let error = open(name, bytes).unwrap_err();
         assert_eq!(error.to_string(), format!("{name}: {accepted}"));
     }
+    #[cfg(unix)]
+    {
+        let error = shoal_model::source::open(std::path::Path::new("/dev/zero")).unwrap_err();
+        assert_eq!(error.to_string(), "/dev/zero: not a regular file");
+    }
 }

@@ -11,6 +11,7 @@ use crate::support::{assert_weights, open, read_all, tiny, weight};
 
 fn vocabulary() -> GgufVocabulary {
     GgufVocabulary {
+        architecture: String::new(),
         model: "gpt2".to_owned(),
         pre: Some("qwen2".to_owned()),
         tokens: vec![b"a".to_vec(), vec![0xff], vec![]],
@@ -78,8 +79,17 @@ fn what_is_written_is_read_back() {
             assert_eq!(source.architecture(), &architecture);
             assert_eq!(source.name(), "a model");
             assert_eq!(source.chat_template(), Some("{{ template }}"));
-            let read = source.tokenizer_files().unwrap();
-            assert_eq!(read, TokenizerFiles::Gguf(Box::new(vocabulary())));
+            let TokenizerFiles::Gguf(read) = source.tokenizer_files().unwrap() else {
+                panic!("a GGUF file has its vocabulary");
+            };
+            // The architecture of the model is written, whatever the vocabulary came from.
+            let architecture_name = read.architecture.clone();
+            assert!(["llama", "qwen2", "qwen3"].contains(&architecture_name.as_str()));
+            let expected = GgufVocabulary {
+                architecture: architecture_name,
+                ..vocabulary()
+            };
+            assert_eq!(*read, expected);
             assert_weights(source.as_ref());
             let embedding = source.tensor(TensorRole::Embedding).unwrap();
             assert_eq!(embedding.element, element);

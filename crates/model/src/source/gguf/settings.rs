@@ -30,6 +30,20 @@ const NEUTRAL: [(&str, Neutral); 14] = [
     ("use_parallel_residual", Neutral::Bool(false)),
 ];
 
+/// Settings under the prefix that belong to layers or positions of several kinds. Whatever they say,
+/// the engine does not know it.
+const REFUSED: [&str; 9] = [
+    "attention.key_length_mla",
+    "attention.key_length_swa",
+    "attention.recurrent_layers",
+    "attention.rope_pattern",
+    "attention.shared_kv_layers",
+    "attention.sliding_window_pattern",
+    "nextn_predict_layers",
+    "rope.dimension_sections",
+    "rope.freq_base_swa",
+];
+
 /// The value of a setting that means "not used".
 enum Neutral {
     Bool(bool),
@@ -124,6 +138,14 @@ impl Settings<'_> {
         if self.u32("expert_count")?.unwrap_or(0) > 0 {
             return Err(SourceError::MixtureOfExperts {
                 file: self.input.file().to_path_buf(),
+            });
+        }
+        let mut refused = REFUSED.iter().map(|name| self.key(name));
+        if let Some(key) = refused.find(|key| self.metadata.get(key).is_some()) {
+            return Err(SourceError::Unsupported {
+                file: self.input.file().to_path_buf(),
+                key,
+                value: "anything".to_owned(),
             });
         }
         for (name, neutral) in &NEUTRAL {

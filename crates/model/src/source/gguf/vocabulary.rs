@@ -31,7 +31,10 @@ pub(super) fn read(input: &Input, metadata: &Metadata) -> Result<GgufVocabulary,
         }
     }
     let charsmap = key("precompiled_charsmap");
+    let architecture = "general.architecture";
+    let architecture = metadata.text(input, architecture, limits::SHORT_TEXT_BYTES_MAX)?;
     Ok(GgufVocabulary {
+        architecture: architecture.unwrap_or_default(),
         model: text("model")?.ok_or_else(|| missing("model"))?,
         pre: text("pre")?,
         tokens,

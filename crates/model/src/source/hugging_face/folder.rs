@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::super::{Input, SourceError};
-use super::WEIGHTS;
 
 /// Where the files of a Hugging Face model are.
 #[derive(Clone, Debug)]
@@ -68,11 +67,8 @@ impl Folder {
         name.to_string_lossy().into_owned()
     }
 
-    /// The weights of a folder without an index: the usual name, else every safetensors file.
+    /// Every safetensors file.
     pub(super) fn safetensors(&self) -> Result<Vec<String>, SourceError> {
-        if self.open(WEIGHTS)?.is_some() {
-            return Ok(vec![WEIGHTS.to_owned()]);
-        }
         let mut names = match &self.memory {
             Some(files) => files.keys().cloned().collect(),
             None => self.list().map_err(|source| SourceError::Io {
