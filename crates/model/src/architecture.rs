@@ -201,7 +201,7 @@ mod limits {
     pub(super) const LAYER_COUNT: u32 = 1024;
     pub(super) const HEAD_COUNT: u32 = 1024;
     pub(super) const HEAD_WIDTH: u32 = 512;
-    pub(super) const CONTEXT_TOKENS: u32 = 1 << 20;
+    pub(super) const CONTEXT: u32 = 1 << 20;
 }
 
 impl Architecture {
@@ -210,6 +210,10 @@ impl Architecture {
     /// # Errors
     /// The first rule that is broken.
     pub fn check(&self) -> Result<(), ArchitectureError> {
+        let ratio_ok =
+            self.kv_head_count != 0 && self.head_count.is_multiple_of(self.kv_head_count);
+        let epsilon_ok = (1e-12..=1.0).contains(&self.norm_epsilon);
+        let rope = self.rope;
         let rules = [
             (
                 in_range(self.vocab_count, limits::VOCAB_COUNT),
@@ -237,11 +241,7 @@ impl Architecture {
                 "kv_head_count",
                 "in 1..=head_count",
             ),
-            (
-                self.kv_head_count != 0 && self.head_count.is_multiple_of(self.kv_head_count),
-                "kv_head_count",
-                "a divisor of head_count",
-            ),
+            (ratio_ok, "kv_head_count", "a divisor of head_count"),
             (
                 in_range(self.head_width, limits::HEAD_WIDTH),
                 "head_width",
@@ -254,33 +254,29 @@ impl Architecture {
                 "in 1..=2^17",
             ),
             (
-                in_range(self.context_tokens, limits::CONTEXT_TOKENS),
+                in_range(self.context_tokens, limits::CONTEXT),
                 "context_tokens",
                 "in 1..=2^20",
             ),
-            (
-                (1e-12..=1.0).contains(&self.norm_epsilon),
-                "norm_epsilon",
-                "in 1e-12..=1",
-            ),
+            (epsilon_ok, "norm_epsilon", "in 1e-12..=1"),
             (
                 self.sliding_window != Some(0),
                 "sliding_window",
                 "at least 1",
             ),
             (
-                (1.0..=1e12).contains(&self.rope.theta),
+                (1.0..=1e12).contains(&rope.theta),
                 "rope.theta",
                 "in 1..=1e12",
             ),
             (
-                in_range(self.rope.dims, self.head_width),
+                in_range(rope.dims, self.head_width),
                 "rope.dims",
                 "in 2..=head_width",
             ),
-            (self.rope.dims.is_multiple_of(2), "rope.dims", "even"),
+            (rope.dims.is_multiple_of(2), "rope.dims", "even"),
             (
-                self.rope.scaling.is_sane(),
+                rope.scaling.is_sane(),
                 "rope.scaling",
                 "finite, with factor in 1..=1e4",
             ),
@@ -368,7 +364,7 @@ impl RopeScaling {
                     && (1e-3..=1e3).contains(&low_freq_factor)
                     && high_freq_factor > low_freq_factor
                     && high_freq_factor <= 1e3
-                    && in_range(original_context, limits::CONTEXT_TOKENS)
+                    && in_range(original_context, limits::CONTEXT)
             }
             Self::Yarn {
                 factor,
@@ -382,7 +378,7 @@ impl RopeScaling {
                     && beta_fast > beta_slow
                     && beta_fast <= 1e4
                     && (1e-3..=1e3).contains(&attention_factor)
-                    && in_range(original_context, limits::CONTEXT_TOKENS)
+                    && in_range(original_context, limits::CONTEXT)
             }
         }
     }

@@ -14,7 +14,8 @@ mod verify;
 
 pub use error::PackageError;
 pub use manifest::{
-    BlobEntry, BlobKind, InputFormat, LinearEntry, LinearSlot, Manifest, StoredFormat,
+    BlobEntry, BlobKind, InputFormat, LinearEntry, LinearSlot, Manifest, PACKAGE_VERSION,
+    StoredFormat,
 };
 pub use merkle::{LeafHasher, merkle_root};
 pub(crate) use open::ELEMENT_LARGEST;

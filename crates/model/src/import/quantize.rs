@@ -26,7 +26,11 @@ impl QuantizeError {
     /// Root of the mean squared difference relative to the weights.
     #[must_use]
     pub fn relative(self) -> f64 {
-        if self.weights == 0.0 { 0.0 } else { (self.differences / self.weights).sqrt() }
+        if self.weights == 0.0 {
+            0.0
+        } else {
+            (self.differences / self.weights).sqrt()
+        }
     }
 
     /// Adds what another part cost.
@@ -64,7 +68,9 @@ pub fn quantize_row(
         WeightFormat::I4 => (blocks.map(i4_step).collect(), I4_MULTIPLIER_MAX),
         WeightFormat::I4Offset => return quantize_with_offsets(row),
     };
-    let largest = steps.iter().fold(0.0, |largest: f32, step| largest.max(step.abs()));
+    let largest = steps
+        .iter()
+        .fold(0.0, |largest: f32, step| largest.max(step.abs()));
     let Some(scale) = row_scale(largest, multiplier_max)? else {
         return Ok(zero_row(row));
     };
@@ -76,8 +82,14 @@ pub fn quantize_row(
             WeightFormat::I8 => (step / scale).ceil().min(multiplier_max as f32),
             _ => (step / scale).round_ties_even(),
         };
-        let inverse = if multiplier == 0.0 { 0.0 } else { 1.0 / (scale * multiplier) };
-        push_block(&mut quantized, block, multiplier as i8, 0, |w| code(w * inverse, low, high));
+        let inverse = if multiplier == 0.0 {
+            0.0
+        } else {
+            1.0 / (scale * multiplier)
+        };
+        push_block(&mut quantized, block, multiplier as i8, 0, |w| {
+            code(w * inverse, low, high)
+        });
     }
     let error = QuantizeError::of(row, &quantized);
     Ok((quantized, error))
@@ -87,14 +99,18 @@ pub fn quantize_row(
 ///
 /// # Errors
 /// As [`quantize_row`].
-pub fn import_codes(
+pub(super) fn import_codes(
     blocks: &[CodeBlock],
     columns: usize,
     format: WeightFormat,
 ) -> Result<(WeightRow, QuantizeError), ScaleOutOfRange> {
     let zero_at = |block: &CodeBlock| -I4_CODE_MIN as f32 * block.scale - block.offset;
-    let largest = blocks.iter().fold(0.0, |largest: f32, b| largest.max(b.scale.abs()));
-    let largest_offset = blocks.iter().fold(0.0, |largest: f32, b| largest.max(zero_at(b).abs()));
+    let largest = blocks
+        .iter()
+        .fold(0.0, |largest: f32, b| largest.max(b.scale.abs()));
+    let largest_offset = blocks
+        .iter()
+        .fold(0.0, |largest: f32, b| largest.max(zero_at(b).abs()));
     let needed = match format {
         WeightFormat::I4Offset => {
             largest.max(largest_offset * I4_MULTIPLIER_MAX as f32 / I4_OFFSET_MAX as f32)
@@ -103,7 +119,11 @@ pub fn import_codes(
     };
     let row: Vec<f32> = blocks
         .iter()
-        .flat_map(|b| b.codes.iter().map(move |&c| b.scale * f32::from(c) - b.offset))
+        .flat_map(|b| {
+            b.codes
+                .iter()
+                .map(move |&c| b.scale * f32::from(c) - b.offset)
+        })
         .take(columns)
         .collect();
     let Some(scale) = row_scale(needed, I4_MULTIPLIER_MAX)? else {
@@ -115,7 +135,9 @@ pub fn import_codes(
         let offset = match format {
             WeightFormat::I4Offset => {
                 let limit = I4_OFFSET_MAX as f32;
-                (zero_at(block) / scale).round_ties_even().clamp(-limit, limit) as i16
+                (zero_at(block) / scale)
+                    .round_ties_even()
+                    .clamp(-limit, limit) as i16
             }
             _ => 0,
         };
@@ -123,21 +145,15 @@ pub fn import_codes(
         quantized.offsets.push(offset);
         let left = columns - quantized.codes.len();
         let codes = block.codes.iter().take(left);
-        quantized.codes.extend(codes.map(|&c| c.cast_signed() + I4_CODE_MIN as i8));
+        quantized
+            .codes
+            .extend(codes.map(|&c| c.cast_signed() + I4_CODE_MIN as i8));
     }
     let error = QuantizeError::of(&row, &quantized);
     Ok((quantized, error))
 }
 
-/// Whether the codes of these blocks fit [`WeightFormat::I4`], which has no offsets.
-#[must_use]
-pub fn codes_are_symmetric(blocks: &[CodeBlock]) -> bool {
-    blocks.iter().all(|b| -I4_CODE_MIN as f32 * b.scale == b.offset)
-}
-
-fn quantize_with_offsets(
-    row: &[f32],
-) -> Result<(WeightRow, QuantizeError), ScaleOutOfRange> {
+fn quantize_with_offsets(row: &[f32]) -> Result<(WeightRow, QuantizeError), ScaleOutOfRange> {
     let ranges = row.chunks(BLOCK).map(|block| {
         let low = block.iter().copied().fold(f32::INFINITY, f32::min);
         let high = block.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -152,20 +168,28 @@ fn quantize_with_offsets(
         .map(|(block, &(step, zero))| {
             let mut codes = [0; BLOCK];
             for (c, &w) in codes.iter_mut().zip(block) {
-                let q = if step == 0.0 { 0 } else { code((w - zero) / step, I4_CODE_MIN, I4_CODE_MAX) };
+                let q = if step == 0.0 {
+                    0
+                } else {
+                    code((w - zero) / step, I4_CODE_MIN, I4_CODE_MAX)
+                };
                 *c = (q - I4_CODE_MIN as i8).cast_unsigned();
             }
-            CodeBlock { codes, scale: step, offset: -I4_CODE_MIN as f32 * step - zero }
+            CodeBlock {
+                codes,
+                scale: step,
+                offset: -I4_CODE_MIN as f32 * step - zero,
+            }
         })
         .collect();
     let (mut quantized, _) = import_codes(&blocks, row.len(), WeightFormat::I4Offset)?;
     // Codes again, now for the rounded multipliers and offsets.
-    for k in 0..quantized.codes.len() {
+    for (k, &w) in row.iter().enumerate() {
         let block = k / BLOCK;
         let step = f32::from(quantized.multipliers[block]) * quantized.scale;
         let zero = f32::from(quantized.offsets[block]) * quantized.scale;
         if step != 0.0 {
-            quantized.codes[k] = code((row[k] - zero) / step, I4_CODE_MIN, I4_CODE_MAX);
+            quantized.codes[k] = code((w - zero) / step, I4_CODE_MIN, I4_CODE_MAX);
         }
     }
     let error = QuantizeError::of(row, &quantized);
@@ -222,22 +246,27 @@ fn code(x: f32, low: i32, high: i32) -> i8 {
 
 /// The step that maps the largest weight to 127.
 fn i8_step(block: &[f32]) -> f32 {
-    block.iter().fold(0.0, |largest: f32, w| largest.max(w.abs())) / I8_CODE_MAX as f32
+    block
+        .iter()
+        .fold(0.0, |largest: f32, w| largest.max(w.abs()))
+        / I8_CODE_MAX as f32
 }
 
 /// The step with the least squared error, with a sign.
 fn i4_step(block: &[f32]) -> f32 {
     let mut padded = [0.0; BLOCK];
     padded[..block.len()].copy_from_slice(block);
-    let largest = block.iter().fold(0.0, |a: f32, &w| if w.abs() > a.abs() { w } else { a });
+    let largest = block
+        .iter()
+        .fold(0.0, |a: f32, &w| if w.abs() > a.abs() { w } else { a });
     if largest == 0.0 {
         return 0.0;
     }
     // The largest weight goes to -8, or to 7 of the opposite sign.
     let ends = [largest / I4_CODE_MIN as f32, largest / I4_CODE_MAX as f32];
-    let candidates = ends.into_iter().flat_map(|end| {
-        SCALE_STEPS.map(move |step| end * (1.0 + step as f32 / 16.0))
-    });
+    let candidates = ends
+        .into_iter()
+        .flat_map(|end| SCALE_STEPS.map(move |step| end * (1.0 + step as f32 / 16.0)));
     let mut best = (f32::MIN, ends[0]);
     for step in candidates {
         let (cross, square) = fit(&padded, 1.0 / step);
@@ -281,7 +310,9 @@ mod tests {
             .map(|_| {
                 (0..12)
                     .map(|_| {
-                        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                        state = state
+                            .wrapping_mul(6_364_136_223_846_793_005)
+                            .wrapping_add(1);
                         (state >> 40) as f32 / 16_777_216.0 - 0.5
                     })
                     .sum()
@@ -293,9 +324,21 @@ mod tests {
     fn errors_on_a_gaussian_row_are_what_the_bits_allow() {
         let row = gaussian_row(4096);
         let relative = |format| quantize_row(&row, format).expect("in range").1.relative();
-        assert!(relative(WeightFormat::I8) < 0.007, "{}", relative(WeightFormat::I8));
-        assert!(relative(WeightFormat::I4) < 0.087, "{}", relative(WeightFormat::I4));
-        assert!(relative(WeightFormat::I4Offset) < 0.087, "{}", relative(WeightFormat::I4Offset));
+        assert!(
+            relative(WeightFormat::I8) < 0.007,
+            "{}",
+            relative(WeightFormat::I8)
+        );
+        assert!(
+            relative(WeightFormat::I4) < 0.087,
+            "{}",
+            relative(WeightFormat::I4)
+        );
+        assert!(
+            relative(WeightFormat::I4Offset) < 0.087,
+            "{}",
+            relative(WeightFormat::I4Offset)
+        );
     }
 
     #[test]
@@ -304,10 +347,13 @@ mod tests {
             .map(|b| {
                 let scale = [0.5, -0.25, 0.125, -0.5][b];
                 let codes = std::array::from_fn(|i| ((i * 7 + b) % 16) as u8);
-                CodeBlock { codes, scale, offset: 8.0 * scale }
+                CodeBlock {
+                    codes,
+                    scale,
+                    offset: 8.0 * scale,
+                }
             })
             .collect();
-        assert!(codes_are_symmetric(&blocks));
         let (row, error) = import_codes(&blocks, 120, WeightFormat::I4).expect("in range");
         assert!(row.is_valid(WeightFormat::I4));
         assert_eq!(row.codes.len(), 120);

@@ -9,7 +9,7 @@ use shoal_arith::tile::{LinearShape, encode_row_group, encode_scales};
 use shoal_arith::{WeightFormat, WeightRow};
 use shoal_base::{Digest, SharedBytes};
 
-use super::quantize::{codes_are_symmetric, import_codes, quantize_row};
+use super::quantize::{import_codes, quantize_row};
 use super::tables::{encode, rope_tables};
 use super::{
     BlobSink, BlobWriter, ImportError, ImportProgress, ImportedBlobs, MapReport, OnProgress,
@@ -20,7 +20,7 @@ use crate::package::{
     BlobEntry, BlobKind, BlobPlan, InputFormat, LeafHasher, LinearEntry, LinearSlot, Manifest,
     SectionKind, StoredFormat, merkle_root,
 };
-use crate::source::{CodeBlock, WeightSource};
+use crate::source::{CodeBlock, ElementType, WeightSource};
 
 /// Row groups a thread converts at a time: bounds its memory and the steps of the progress bar.
 const ROW_GROUPS_AT_ONCE: usize = 4;
@@ -60,7 +60,10 @@ pub fn import_blobs(
         threads: threads.max(1),
         progress,
         weights_done: AtomicU64::new(0),
-        weights_total: architecture.tensors().map(|(_, (r, c))| (r * c) as u64).sum(),
+        weights_total: architecture
+            .tensors()
+            .map(|(_, (r, c))| (r * c) as u64)
+            .sum(),
     };
     let mut report = Vec::new();
     let mut blobs = Vec::new();
@@ -157,16 +160,12 @@ impl Import<'_> {
 
     /// 4-bit sources with offsets keep them.
     fn stored_format(&self, role: TensorRole) -> StoredFormat {
-        let has_codes = self.source.tensor(role).is_some_and(|info| info.element.has_codes());
-        if self.weights != StoredFormat::I4 || !has_codes {
-            return self.weights;
-        }
-        let info = self.source.tensor(role).expect("checked above");
-        let mut first_row = vec![CodeBlock::ZERO; info.columns.div_ceil(BLOCK)];
-        match self.source.read_codes(role, 0, &mut first_row) {
-            Ok(()) if codes_are_symmetric(&first_row) => StoredFormat::I4,
-            // An error comes again, with its place, when the map is converted.
-            _ => StoredFormat::I4Offset,
+        let element = self.source.tensor(role).map(|info| info.element);
+        match (self.weights, element) {
+            (StoredFormat::I4, Some(ElementType::Q4_1 | ElementType::Q4K)) => {
+                StoredFormat::I4Offset
+            }
+            (weights, _) => weights,
         }
     }
 
@@ -179,7 +178,10 @@ impl Import<'_> {
         writer: &dyn BlobWriter,
     ) -> Result<MapReport, ImportError> {
         let role = role(kind, entry.map);
-        let has_codes = self.source.tensor(role).is_some_and(|info| info.element.has_codes());
+        let has_codes = self
+            .source
+            .tensor(role)
+            .is_some_and(|info| info.element.has_codes());
         let codes_kept = has_codes && shape.format != WeightFormat::I8;
         let next = AtomicUsize::new(0);
         let stop = AtomicBool::new(false);
@@ -194,7 +196,14 @@ impl Import<'_> {
                             return;
                         }
                         let groups = g..shape.row_groups().min(g + ROW_GROUPS_AT_ONCE);
-                        let part = Part { kind, entry, role, shape, at, codes_kept };
+                        let part = Part {
+                            kind,
+                            entry,
+                            role,
+                            shape,
+                            at,
+                            codes_kept,
+                        };
                         match self.row_groups(&part, groups, writer) {
                             Ok(part) => lock(&error).add(part),
                             Err(error) => {
@@ -211,7 +220,13 @@ impl Import<'_> {
         }
         let error = error.into_inner().unwrap_or_else(|e| e.into_inner());
         let (map, weights) = (entry.map, entry.weights);
-        Ok(MapReport { kind, map, weights, codes_kept, error })
+        Ok(MapReport {
+            kind,
+            map,
+            weights,
+            codes_kept,
+            error,
+        })
     }
 
     fn row_groups(
@@ -227,13 +242,19 @@ impl Import<'_> {
             true => self.rows_of_codes(part, first, count)?,
             false => self.rows_of_floats(part, first, count)?,
         };
-        let sink_error = |error| ImportError::Sink { kind: part.kind, error };
+        let sink_error = |error| ImportError::Sink {
+            kind: part.kind,
+            error,
+        };
         let mut scales = vec![0; groups.len() * TILE_ROWS * 4];
         encode_scales(&rows, &mut scales);
         let scales_at = part.at + (first * 4) as u64;
         writer.write_at(scales_at, &scales).map_err(sink_error)?;
         let mut tiles = vec![0; groups.len() * shape.row_group_bytes()];
-        for (rows, out) in rows.chunks(TILE_ROWS).zip(tiles.chunks_mut(shape.row_group_bytes())) {
+        for (rows, out) in rows
+            .chunks(TILE_ROWS)
+            .zip(tiles.chunks_mut(shape.row_group_bytes()))
+        {
             encode_row_group(shape, rows, out);
         }
         let tiles_at = part.at + shape.tile_at(groups.start, 0) as u64;
@@ -246,7 +267,9 @@ impl Import<'_> {
         let columns = part.shape.columns;
         let mut floats = vec![0.0; count * columns];
         self.source.read_rows(part.role, first, &mut floats)?;
-        part.collect(first, floats.chunks_exact(columns), |row| quantize_row(row, part.shape.format))
+        part.collect(first, floats.chunks_exact(columns), |row| {
+            quantize_row(row, part.shape.format)
+        })
     }
 
     fn rows_of_codes(&self, part: &Part<'_>, first: usize, count: usize) -> Rows {
@@ -274,15 +297,24 @@ impl Import<'_> {
             return Err(ImportError::Element { kind, index });
         }
         let bytes: Vec<u8> = elements.iter().flat_map(|v| v.to_le_bytes()).collect();
-        writer.write_at(at, &bytes).map_err(|error| ImportError::Sink { kind, error })?;
+        writer
+            .write_at(at, &bytes)
+            .map_err(|error| ImportError::Sink { kind, error })?;
         self.advance(len as u64)
     }
 
     /// Counts weights done and asks whether to go on.
     fn advance(&self, weights: u64) -> Result<(), ImportError> {
         let done = self.weights_done.fetch_add(weights, Ordering::Relaxed) + weights;
-        let progress = ImportProgress { weights: done, weights_total: self.weights_total };
-        if (self.progress)(progress) { Ok(()) } else { Err(ImportError::Stopped) }
+        let progress = ImportProgress {
+            weights: done,
+            weights_total: self.weights_total,
+        };
+        if (self.progress)(progress) {
+            Ok(())
+        } else {
+            Err(ImportError::Stopped)
+        }
     }
 
     /// Digests of all leaves, hashed by all threads.
@@ -292,7 +324,8 @@ impl Import<'_> {
         let share = ranges.len().div_ceil(self.threads).max(1);
         std::thread::scope(|scope| {
             for (ranges, leaves) in ranges.chunks(share).zip(leaves.chunks_mut(share)) {
-                scope.spawn(|| {
+                let bytes = &**bytes;
+                scope.spawn(move || {
                     let hasher = LeafHasher::default();
                     for (leaf, range) in leaves.iter_mut().zip(ranges) {
                         *leaf = hasher.leaf(&bytes[range.clone()]);
@@ -356,5 +389,7 @@ fn role(kind: BlobKind, map: LinearSlot) -> TensorRole {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
