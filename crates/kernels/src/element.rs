@@ -42,23 +42,15 @@ impl Kernels {
         });
     }
 
-    /// `y = silu(gate) * up`. All `[T, width]`, `faults`: `[T]`.
+    /// `gate = silu(gate) * up`. Both `[T, width]`, `faults`: `[T]`.
     ///
     /// # Panics
     /// When a shape does not fit.
-    pub fn silu_mul(
-        &self,
-        gate: &[f32],
-        up: &[f32],
-        width: usize,
-        y: &mut [f32],
-        faults: &[AtomicBool],
-    ) {
+    pub fn silu_mul(&self, gate: &mut [f32], up: &[f32], width: usize, faults: &[AtomicBool]) {
         let len = faults.len() * width;
-        assert_eq!((gate.len(), up.len(), y.len()), (len, len, len), "T rows");
-        self.each_row(faults, width, y, |t, y| {
-            let row = t * width..(t + 1) * width;
-            silu_row(self.isa(), &gate[row.clone()], &up[row], y)
+        assert_eq!((gate.len(), up.len()), (len, len), "T rows");
+        self.each_row(faults, width, gate, |t, gate| {
+            silu_row(self.isa(), gate, &up[t * width..(t + 1) * width])
         });
     }
 
@@ -183,16 +175,16 @@ pub(crate) fn clamp(x: f32, limit: f32) -> f32 {
 }
 
 per_isa! {
-    fn silu_row(gate: &[f32], up: &[f32], y: &mut [f32]) -> bool = generic_silu_row;
+    fn silu_row(gate: &mut [f32], up: &[f32]) -> bool = generic_silu_row;
 }
 
-/// Writes the row; false when an element is not sound.
+/// Overwrites the row; false when an element is not sound.
 #[inline(always)]
-fn generic_silu_row(gate: &[f32], up: &[f32], y: &mut [f32]) -> bool {
+fn generic_silu_row(gate: &mut [f32], up: &[f32]) -> bool {
     let mut bits = 0;
-    for ((y, &gate), &up) in y.iter_mut().zip(gate).zip(up) {
-        bits = magnitude_bits(gate).max(magnitude_bits(up)).max(bits);
-        *y = flush(flush(silu(gate)) * up);
+    for (gate, &up) in gate.iter_mut().zip(up) {
+        bits = magnitude_bits(*gate).max(magnitude_bits(up)).max(bits);
+        *gate = flush(flush(silu(*gate)) * up);
     }
     bits < LARGEST.to_bits()
 }

@@ -289,18 +289,6 @@ fn path(mut i: usize) -> Vec<usize> {
 /// The tree begins just before a chunk's end.
 #[test]
 fn trees_equal_chains() {
-    // Parents of nine draft tokens; the tree begins just before a chunk's end.
-    const PARENTS: [Option<usize>; 9] = [
-        None,
-        Some(0),
-        Some(0),
-        Some(1),
-        Some(1),
-        Some(2),
-        Some(3),
-        Some(6),
-        Some(7),
-    ];
     let base = 125;
     for case in cases().into_iter().filter(|case| case.window == usize::MAX) {
         let prefix: Vec<Token> = (0..base).map(|p| case.token(p, p)).collect();

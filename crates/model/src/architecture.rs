@@ -213,7 +213,6 @@ impl Architecture {
         let ratio_ok =
             self.kv_head_count != 0 && self.head_count.is_multiple_of(self.kv_head_count);
         let epsilon_ok = (1e-12..=1.0).contains(&self.norm_epsilon);
-        let rope = self.rope;
         let rules = [
             (
                 in_range(self.vocab_count, limits::VOCAB_COUNT),
@@ -281,7 +280,7 @@ impl Architecture {
                 "finite, with factor in 1..=1e4",
             ),
         ];
-        match rules.into_iter().find(|(holds, ..)| !holds) {
+        match { rules }.find(|(holds, ..)| !holds) {
             Some((_, field, rule)) => Err(ArchitectureError { field, rule }),
             None => Ok(()),
         }
@@ -346,6 +345,18 @@ impl Architecture {
 
 fn in_range(value: u32, limit: u32) -> bool {
     (1..=limit).contains(&value)
+}
+
+impl Rope {
+    /// Rules as [`Architecture::check`] lists them: whether it holds, field, rule.
+    fn rules(self, head_width: u32) -> [(bool, &'static str, &'static str); 4] {
+        [
+            ((1.0..=1e12).contains(&self.theta), "rope.theta", "in 1..=1e12"),
+            (in_range(self.dims, head_width), "rope.dims", "in 2..=head_width"),
+            (self.dims.is_multiple_of(2), "rope.dims", "even"),
+            (self.scaling.is_sane(), "rope.scaling", "finite, with factor in 1..=1e4"),
+        ]
+    }
 }
 
 impl RopeScaling {

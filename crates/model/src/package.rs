@@ -7,6 +7,7 @@
 
 mod error;
 mod manifest;
+mod memory;
 mod merkle;
 mod open;
 mod plan;
@@ -17,6 +18,7 @@ pub use manifest::{
     BlobEntry, BlobKind, InputFormat, LinearEntry, LinearSlot, Manifest, PACKAGE_VERSION,
     StoredFormat,
 };
+pub use memory::MemoryBlobs;
 pub use merkle::{LeafHasher, merkle_root};
 pub(crate) use open::ELEMENT_LARGEST;
 pub use open::{BlobSource, LayerWeights, LinearWeights, Package};
