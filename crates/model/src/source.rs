@@ -75,8 +75,8 @@ pub trait WeightSource: Debug + Send + Sync {
         out: &mut [f32],
     ) -> Result<(), SourceError>;
 
-    /// Reads the 4-bit codes of a tensor whose [`ElementType::has_codes`] holds, so that an importer
-    /// can keep them.
+    /// Reads the 4-bit codes of a tensor whose [`ElementType::has_codes`] holds, so that an
+    /// importer can keep them.
     ///
     /// - `out`: `[rows, columns / 32]`, overwritten. Its length says how many rows are read.
     ///
@@ -91,9 +91,9 @@ pub trait WeightSource: Debug + Send + Sync {
 
     /// Stored bits per weight of the format that most weights of the linear maps have.
     ///
-    /// Mixtures such as `Q4_K_M`, which keep a few maps in more bits, count as their main format, so
-    /// this is 4.5 for all 4-bit files. Embedding, output head and norms do not count: they are
-    /// often wider on purpose.
+    /// Mixtures such as `Q4_K_M`, which keep a few maps in more bits, count as their main format:
+    /// 4.5, as pure `Q4_0` and `Q4_K` files (5 for `Q4_1`). Embedding, output head and norms do not
+    /// count: they are often wider on purpose.
     fn source_bits_per_weight(&self) -> f64 {
         let architecture = self.architecture();
         let mut weights: BTreeMap<u64, usize> = BTreeMap::new();

@@ -1,7 +1,7 @@
-//! Stored elements to f32, as ggml defines them: scales become f32 first, then products and sums are
-//! f32 in the order written here. The products by a scale are exact, so contraction changes nothing.
+//! Stored elements to f32, as ggml defines them: scales become f32 first, then products and sums
+//! are f32 in the order written here. All products are exact, so contraction changes nothing.
 //!
-//! In the blocks of 256, element `i` of sub-block `s` is described by formulas on `s`; see each type.
+//! In blocks of 256, element `i` of sub-block `s` is described by formulas on `s`; see each type.
 
 use super::ElementType;
 use super::half::{bf16_to_f32, f16_to_f32};
@@ -9,7 +9,7 @@ use super::half::{bf16_to_f32, f16_to_f32};
 /// 32 elements of a 4-bit source: element `i` is `scale * codes[i] - offset`, the product exact and
 /// the difference rounded once.
 ///
-/// - `Q4_0`: `offset = 8 * scale`. Equal to the decoded element as a number (a zero may differ in sign).
+/// - `Q4_0`: `offset = 8 * scale`. The decoded element as a number (a zero may differ in sign).
 /// - `Q4_1`: `offset` is the negated minimum. The same bits as the decoded element.
 /// - `Q4_K`: `scale` and `offset` are the exact products with the scales of the 256. The same bits.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -175,7 +175,8 @@ fn iq4_nl(b: &[u8; 18], y: &mut [f32; 32]) {
     }
 }
 
-/// Two bits of 16 elements in sub-block `s`: byte `32 (s/8) + 16 (s%2) + i`, bits from `2 (s%8 / 2)`.
+/// Two bits of 16 elements in sub-block `s`: byte `32 (s/8) + 16 (s%2) + i`, from bit
+/// `2 (s%8 / 2)`.
 fn two_bits(bytes: &[u8], s: usize) -> [u8; 16] {
     let start = 32 * (s / 8) + 16 * (s % 2);
     let shift = s % 8 / 2 * 2;
@@ -264,8 +265,8 @@ fn q5_k(b: &[u8; 176], y: &mut [f32; 256]) {
 
 /// low:128, high:64, scales:16, d:2
 ///
-/// Quarter `g` (0 to 3) of half `h`: low bits in byte `64 h + 32 (g%2) + i`, half `g/2`; high bits in
-/// byte `32 h + i`, from bit `2 g`. Scale `e/16` for element `e`.
+/// Quarter `g` (0 to 3) of half `h`: low bits in byte `64 h + 32 (g%2) + i`, half `g/2`; high bits
+/// in byte `32 h + i`, from bit `2 g`. Scale `e/16` for element `e`.
 fn q6_k(b: &[u8; 210], y: &mut [f32; 256]) {
     let d = half(b, 208);
     for (quarter, y) in y.as_chunks_mut::<32>().0.iter_mut().enumerate() {
@@ -285,8 +286,8 @@ mod tests {
 
     const BLOCKS: usize = 512;
 
-    /// Positions of the binary16 fields, and the digest of what ggml makes of the blocks. Printed by
-    /// `bench/fixtures/ggml_blocks.py`.
+    /// Positions of the binary16 fields, and the digest of what ggml makes of the blocks. Printed
+    /// by `bench/fixtures/ggml_blocks.py`.
     const BY_GGML: [(ElementType, &[usize], &str); 11] = [
         (ElementType::Q8_0, &[0], "bb58c76f319a75b62e1700facacc75ba"),
         (ElementType::Q4_0, &[0], "9250ab6341a5292a685555c954a64677"),

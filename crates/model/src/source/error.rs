@@ -179,7 +179,8 @@ pub enum SourceError {
     },
     /// A tensor of other dimensions than the architecture has.
     #[error(
-        "{}: tensor {tensor:?} has dimensions {got:?} (slowest first), expected [{rows}, {columns}]",
+        "{}: tensor {tensor:?} has dimensions {got:?} (slowest first), \
+         expected [{rows}, {columns}]",
         file.display()
     )]
     Shape {

@@ -1,5 +1,5 @@
-//! GGUF files, versions 2 and 3, little-endian: header, metadata, tensor directory; then the mapping
-//! to an architecture. Spec 02.
+//! GGUF files, versions 2 and 3, little-endian: header, metadata, tensor directory; then the
+//! mapping to an architecture. Spec 02.
 //!
 //! The header is checked completely when it is parsed: lengths against the file, names and keys for
 //! repetition, tensor ranges for alignment, overlap and overflow. Texts and arrays of the metadata

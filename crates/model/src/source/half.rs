@@ -56,7 +56,7 @@ pub(super) fn bf16_to_f32(bits: u16) -> f32 {
 mod tests {
     use super::*;
 
-    /// The definition: sign, then `mantissa * 2^(exponent - 25)` with a hidden bit unless subnormal.
+    /// The definition: sign, then `mantissa * 2^(exponent - 25)`, a hidden bit unless subnormal.
     fn value(bits: u16) -> f64 {
         let exponent = i32::from((bits >> 10) & 0x1f);
         let mantissa = f64::from(bits & 0x3ff);

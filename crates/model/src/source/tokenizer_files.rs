@@ -49,8 +49,8 @@ pub struct TokenizerSettings {
     pub generation_config: Option<Vec<u8>>,
 }
 
-/// The `tokenizer.ggml.*` fields of a GGUF file. Ids are as the file has them, not compared with the
-/// number of tokens; 2^32 - 1 means absent.
+/// The `tokenizer.ggml.*` fields of a GGUF file. Ids are as the file has them, not compared with
+/// the number of tokens; one of 2^32 - 1 or -1 is absent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GgufVocabulary {
     /// `general.architecture`, which decides some quirks; empty when the file does not say.
@@ -63,7 +63,7 @@ pub struct GgufVocabulary {
     pub tokens: Vec<Vec<u8>>,
     /// As many as there are tokens, or none.
     pub scores: Vec<f32>,
-    /// 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte. As many as tokens, or none.
+    /// 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte. One per token, or none.
     pub types: Vec<i32>,
     /// Pairs with a space between, best first.
     pub merges: Vec<Vec<u8>>,

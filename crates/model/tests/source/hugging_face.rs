@@ -379,7 +379,9 @@ fn windows_of_each_class_are_understood() {
     assert_eq!(types([full, full]).unwrap(), None);
     assert_eq!(types([sliding, sliding]).unwrap(), Some(9));
     let mixed = types([full, sliding]).unwrap_err().to_string();
-    assert!(mixed.ends_with("layer_types = layers of several kinds is not supported"));
+    assert!(mixed.ends_with(
+        "layer_types = sliding attention in some layers, or without a window is not supported"
+    ));
 }
 
 #[test]

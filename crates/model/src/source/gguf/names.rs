@@ -38,8 +38,8 @@ fn norm(part: NormPart) -> &'static str {
     }
 }
 
-/// Tensors that follow from the settings: the factors (read into the rope scaling) and the tables of
-/// inverse frequencies that old converters kept.
+/// Tensors that follow from the settings: the factors (read into the rope scaling) and the tables
+/// of inverse frequencies that old converters kept.
 pub(super) fn is_harmless(name: &str) -> bool {
     let table = |rest: &str| {
         let layer = rest.strip_suffix(".attn_rot_embd.weight");

@@ -1,8 +1,9 @@
 //! Rotation scaling in GGUF files.
 //!
-//! Linear and `YaRN` scaling are keys. Llama 3 scaling is a tensor of one factor per rotated pair, by
-//! which its frequency is divided. The factors follow from four numbers, of which two are the same in
-//! every published model; the other two are found from the factors and all factors are compared.
+//! Linear and `YaRN` scaling are keys. Llama 3 scaling is a tensor of one factor per rotated pair,
+//! by which its frequency is divided. The factors follow from four numbers, of which two are the
+//! same in every published model; the other two are found from the factors, and all factors are
+//! compared with what the four give.
 
 use std::collections::BTreeMap;
 use std::f64::consts::TAU;

@@ -30,8 +30,8 @@ const NEUTRAL: [(&str, Neutral); 14] = [
     ("use_parallel_residual", Neutral::Bool(false)),
 ];
 
-/// Settings under the prefix that belong to layers or positions of several kinds. Whatever they say,
-/// the engine does not know it.
+/// Settings under the prefix that belong to layers or positions of several kinds. Whatever they
+/// say, the engine does not know it.
 const REFUSED: [&str; 9] = [
     "attention.key_length_mla",
     "attention.key_length_swa",

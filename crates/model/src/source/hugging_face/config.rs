@@ -196,7 +196,10 @@ impl Reader<'_> {
             return match window {
                 _ if all(FULL) => Ok(None),
                 Some(_) if all(SLIDING) => Ok(window),
-                _ => Err(self.unsupported("layer_types", "layers of several kinds".to_owned())),
+                _ => Err(self.unsupported(
+                    "layer_types",
+                    "sliding attention in some layers, or without a window".to_owned(),
+                )),
             };
         }
         if window.is_none() || family == Family::Mistral {
