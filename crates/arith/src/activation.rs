@@ -74,11 +74,7 @@ impl Activation {
 /// The largest magnitude of `row`, or a fault when it reaches `limit`.
 pub(crate) fn largest(row: &[f32], limit: f32) -> Result<f32, Fault> {
     let bits = row.iter().map(|&x| magnitude_bits(x)).max().unwrap_or(0);
-    if bits >= limit.to_bits() {
-        Err(Fault)
-    } else {
-        Ok(f32::from_bits(bits))
-    }
+    if bits >= limit.to_bits() { Err(Fault) } else { Ok(f32::from_bits(bits)) }
 }
 
 /// `x / step` as a code, given `1 / step`.
@@ -109,11 +105,9 @@ pub fn quantize_a8(row: &[f32]) -> Result<A8Row, Fault> {
     for group in row.chunks(GROUP) {
         let n = match scale == 0.0 {
             true => 1.0,
-            false => multiple(
-                largest(group, LARGEST)?,
-                scale * BLOCK_STEPS,
-                A8_GROUP_MULTIPLIER_MAX,
-            ),
+            false => {
+                multiple(largest(group, LARGEST)?, scale * BLOCK_STEPS, A8_GROUP_MULTIPLIER_MAX)
+            }
         };
         quantized.group_multipliers.push(n as u16);
         let unit = scale * n;
@@ -128,9 +122,7 @@ pub fn quantize_a8(row: &[f32]) -> Result<A8Row, Fault> {
             };
             quantized.block_multipliers.push(r as u8);
             let inverse = if scale == 0.0 { 0.0 } else { 1.0 / (unit * r) };
-            quantized
-                .codes
-                .extend(block.iter().map(|&x| code(x, inverse, A8_CODE_MAX) as i8));
+            quantized.codes.extend(block.iter().map(|&x| code(x, inverse, A8_CODE_MAX) as i8));
         }
     }
     Ok(quantized)
@@ -143,10 +135,7 @@ pub fn quantize_a8(row: &[f32]) -> Result<A8Row, Fault> {
 pub fn quantize_a12(row: &[f32], limit: f32) -> Result<A12Row, Fault> {
     let scale = largest(row, limit)? / A12_CODE_MAX as f32;
     let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
-    let codes = row
-        .iter()
-        .map(|&x| code(x, inverse, A12_CODE_MAX) as i16)
-        .collect();
+    let codes = row.iter().map(|&x| code(x, inverse, A12_CODE_MAX) as i16).collect();
     Ok(A12Row { codes, scale })
 }
 
@@ -193,10 +182,7 @@ mod tests {
     #[test]
     fn zero_rows_have_scale_zero_and_multipliers_one() {
         let row = quantize_a8(&[0.0; 300]).expect("finite");
-        assert_eq!(
-            (row.scale, row.codes[299], row.block_multipliers[9]),
-            (0.0, 0, 1)
-        );
+        assert_eq!((row.scale, row.codes[299], row.block_multipliers[9]), (0.0, 0, 1));
         assert_eq!(row.group_multipliers, [1, 1]);
     }
 

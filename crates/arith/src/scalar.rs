@@ -52,10 +52,7 @@ pub fn round_even(x: f32) -> f32 {
 #[inline(always)]
 #[must_use]
 pub fn nearest(x: f32) -> i32 {
-    (x + MAGIC)
-        .to_bits()
-        .wrapping_sub(MAGIC.to_bits())
-        .cast_signed()
+    (x + MAGIC).to_bits().wrapping_sub(MAGIC.to_bits()).cast_signed()
 }
 
 /// 2^n for n in -126..=127.
@@ -170,16 +167,7 @@ mod tests {
 
     #[test]
     fn round_even_equals_the_library() {
-        for x in [
-            0.5,
-            1.5,
-            2.5,
-            -0.5,
-            -1.5,
-            1e6 + 0.5,
-            0.499_999_97,
-            -2_097_151.5,
-        ] {
+        for x in [0.5, 1.5, 2.5, -0.5, -1.5, 1e6 + 0.5, 0.499_999_97, -2_097_151.5] {
             assert_eq!(round_even(x), f32::round_ties_even(x), "{x}");
         }
     }
@@ -217,10 +205,7 @@ mod tests {
     fn ln_is_close() {
         for i in 1..100_000_u32 {
             let x = f64::from(i) / 50_000.0;
-            assert!(
-                (ln(x) - x.ln()).abs() <= 1e-13 * x.ln().abs() + 1e-16,
-                "{x}"
-            );
+            assert!((ln(x) - x.ln()).abs() <= 1e-13 * x.ln().abs() + 1e-16, "{x}");
         }
     }
 

@@ -92,14 +92,7 @@ impl TileLayout {
         let offsets_at = multipliers_at + blocks * TILE_ROWS;
         let end = offsets_at + blocks * offset_bytes;
         let bytes = end.next_multiple_of(ALIGNMENT);
-        Self {
-            blocks,
-            block_bytes,
-            multipliers_at,
-            offsets_at,
-            end,
-            bytes,
-        }
+        Self { blocks, block_bytes, multipliers_at, offsets_at, end, bytes }
     }
 }
 
@@ -133,14 +126,7 @@ impl LinearShape {
     pub const fn tile(self, c: usize) -> TileLayout {
         const TILE_BLOCKS: usize = TILE_COLUMNS / BLOCK;
         let left = self.blocks() - c * TILE_BLOCKS;
-        TileLayout::new(
-            self.format,
-            if left < TILE_BLOCKS {
-                left
-            } else {
-                TILE_BLOCKS
-            },
-        )
+        TileLayout::new(self.format, if left < TILE_BLOCKS { left } else { TILE_BLOCKS })
     }
 
     /// Bytes of one row group's tiles.
@@ -181,11 +167,7 @@ pub fn write_row_group(shape: LinearShape, g: usize, rows: &[WeightRow], section
     let scales_at = g * TILE_ROWS * 4;
     let scales = &mut section[scales_at..scales_at + TILE_ROWS * 4];
     encode_scales(rows, scales);
-    encode_row_group(
-        shape,
-        rows,
-        &mut section[start..start + shape.row_group_bytes()],
-    );
+    encode_row_group(shape, rows, &mut section[start..start + shape.row_group_bytes()]);
 }
 
 /// Writes the scales of up to 16 rows as `[16]` f32, little-endian.
@@ -273,11 +255,7 @@ pub fn read_row(shape: LinearShape, section: &[u8], row: usize) -> WeightRow {
         codes: Vec::with_capacity(shape.columns),
         multipliers: Vec::with_capacity(shape.blocks()),
         offsets: Vec::with_capacity(shape.blocks()),
-        scale: f32::from_le_bytes(
-            section[row * 4..row * 4 + 4]
-                .try_into()
-                .expect("four bytes"),
-        ),
+        scale: f32::from_le_bytes(section[row * 4..row * 4 + 4].try_into().expect("four bytes")),
     };
     for c in 0..shape.tile_columns() {
         let layout = shape.tile(c);
@@ -285,9 +263,7 @@ pub fn read_row(shape: LinearShape, section: &[u8], row: usize) -> WeightRow {
         for b in 0..layout.blocks {
             let block = &tile[b * layout.block_bytes..(b + 1) * layout.block_bytes];
             let columns = (shape.columns - unpacked.codes.len()).min(BLOCK);
-            unpacked
-                .codes
-                .extend((0..columns).map(|k| get_code(shape.format, block, r, k)));
+            unpacked.codes.extend((0..columns).map(|k| get_code(shape.format, block, r, k)));
             unpacked
                 .multipliers
                 .push(tile[layout.multipliers_at + b * TILE_ROWS + r].cast_signed());
@@ -311,10 +287,7 @@ fn offset(tile: &[u8], layout: TileLayout, b: usize, r: usize) -> i16 {
 /// The length, or the first scale out of range.
 pub fn check_scales(shape: LinearShape, section: &[u8]) -> Result<(), TileError> {
     if section.len() != shape.bytes() {
-        return Err(TileError::Length {
-            got: section.len(),
-            expected: shape.bytes(),
-        });
+        return Err(TileError::Length { got: section.len(), expected: shape.bytes() });
     }
     let scales = section[..shape.scale_bytes()].chunks_exact(4);
     for (row_index, bytes) in scales.enumerate() {
@@ -359,11 +332,7 @@ pub fn check_tile(shape: LinearShape, g: usize, c: usize, tile: &[u8]) -> Result
         || bad_filler
         || !padding_is_canonical(shape, g, c, tile);
     let tile_index = g * shape.tile_columns() + c;
-    if bad {
-        Err(TileError::Range { tile_index })
-    } else {
-        Ok(())
-    }
+    if bad { Err(TileError::Range { tile_index }) } else { Ok(()) }
 }
 
 /// Rows and columns beyond the shape hold code 0, multiplier 0, offset 0.
@@ -407,9 +376,7 @@ mod tests {
             max => ((seed * 7 + b * 331) % (2 * max as usize + 1)) as i16 - max as i16,
         };
         WeightRow {
-            codes: (0..columns)
-                .map(|k| (low + ((seed * 3 + k * 7) % span) as i32) as i8)
-                .collect(),
+            codes: (0..columns).map(|k| (low + ((seed * 3 + k * 7) % span) as i32) as i8).collect(),
             multipliers: (0..blocks).map(|b| multiplier(b) as i8).collect(),
             offsets: (0..blocks).map(offset).collect(),
             scale: 1.0 + seed as f32,
@@ -417,9 +384,7 @@ mod tests {
     }
 
     fn section(shape: LinearShape) -> (Vec<WeightRow>, Vec<u8>) {
-        let rows: Vec<_> = (0..shape.rows)
-            .map(|r| row(shape.format, shape.columns, r))
-            .collect();
+        let rows: Vec<_> = (0..shape.rows).map(|r| row(shape.format, shape.columns, r)).collect();
         let mut bytes = vec![0; shape.bytes()];
         for (g, rows) in rows.chunks(TILE_ROWS).enumerate() {
             write_row_group(shape, g, rows, &mut bytes);
@@ -455,11 +420,7 @@ mod tests {
 
     #[test]
     fn numbers_out_of_range_are_found() {
-        let shape = LinearShape {
-            rows: 3,
-            columns: 40,
-            format: WeightFormat::I8,
-        };
+        let shape = LinearShape { rows: 3, columns: 40, format: WeightFormat::I8 };
         let (_, bytes) = section(shape);
         let layout = shape.tile(0);
         let start = shape.tile_at(0, 0);
@@ -482,17 +443,11 @@ mod tests {
         }
         let mut damaged = bytes.clone();
         damaged[4..8].copy_from_slice(&f32::NAN.to_le_bytes());
-        assert_eq!(
-            check_scales(shape, &damaged),
-            Err(TileError::Scale { row_index: 1 })
-        );
+        assert_eq!(check_scales(shape, &damaged), Err(TileError::Scale { row_index: 1 }));
         let expected = bytes.len();
         assert_eq!(
             check_scales(shape, &bytes[1..]),
-            Err(TileError::Length {
-                got: expected - 1,
-                expected
-            })
+            Err(TileError::Length { got: expected - 1, expected })
         );
     }
 }

@@ -70,18 +70,9 @@ impl WeightRow {
         let (low, high) = format.code_range();
         let (m_low, m_high) = format.multiplier_range();
         row_scale_is_valid(self.scale)
-            && self
-                .codes
-                .iter()
-                .all(|&q| (low..=high).contains(&i32::from(q)))
-            && self
-                .multipliers
-                .iter()
-                .all(|&m| (m_low..=m_high).contains(&i32::from(m)))
-            && self
-                .offsets
-                .iter()
-                .all(|&o| i32::from(o).abs() <= format.offset_max())
+            && self.codes.iter().all(|&q| (low..=high).contains(&i32::from(q)))
+            && self.multipliers.iter().all(|&m| (m_low..=m_high).contains(&i32::from(m)))
+            && self.offsets.iter().all(|&o| i32::from(o).abs() <= format.offset_max())
     }
 
     /// The integer `m q + o` of column `k`.

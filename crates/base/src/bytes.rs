@@ -18,10 +18,7 @@ impl SharedBytes {
     /// All bytes of `owner`.
     pub fn new(owner: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
         let range = 0..owner.as_ref().len();
-        Self {
-            owner: Arc::new(owner),
-            range,
-        }
+        Self { owner: Arc::new(owner), range }
     }
 
     /// A copy of `bytes` that begins at a multiple of [`ALIGNMENT`], as a memory map does.
@@ -30,10 +27,7 @@ impl SharedBytes {
         let mut padded = vec![0; bytes.len() + ALIGNMENT];
         let start = padded.as_ptr().align_offset(ALIGNMENT);
         padded[start..start + bytes.len()].copy_from_slice(bytes);
-        Self {
-            owner: Arc::new(padded),
-            range: start..start + bytes.len(),
-        }
+        Self { owner: Arc::new(padded), range: start..start + bytes.len() }
     }
 
     /// The bytes of `range`, or `None` when it reaches beyond the end.

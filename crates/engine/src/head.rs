@@ -31,12 +31,7 @@ impl Head {
     /// The package is damaged.
     pub fn load(kernels: Arc<Kernels>, package: &Package) -> Result<Self, LoadError> {
         let embedding = package.embedding()?;
-        let embedding = Map::load(
-            &kernels,
-            BlobKind::Embedding,
-            LinearSlot::Embedding,
-            embedding,
-        )?;
+        let embedding = Map::load(&kernels, BlobKind::Embedding, LinearSlot::Embedding, embedding)?;
         let (norm, output) = package.head()?;
         let output = output.map(|w| Map::load(&kernels, BlobKind::Head, LinearSlot::OutputHead, w));
         Ok(Self {
@@ -77,8 +72,7 @@ impl Head {
     pub fn embed(&self, tokens: &[TokenId]) -> Vec<u16> {
         let mut rows = vec![0; tokens.len() * self.width()];
         let tokens: Vec<usize> = tokens.iter().map(|token| token.index()).collect();
-        self.kernels
-            .embed(&self.embedding.linear, &tokens, &mut rows);
+        self.kernels.embed(&self.embedding.linear, &tokens, &mut rows);
         rows
     }
 
@@ -86,10 +80,7 @@ impl Head {
     pub fn states(&mut self, rows: &[u16]) -> Vec<Option<Vec<f32>>> {
         let faults = self.norm(rows);
         let states = self.x.chunks_exact(self.norm.len());
-        states
-            .zip(faults)
-            .map(|(x, fault)| (!fault.into_inner()).then(|| x.to_vec()))
-            .collect()
+        states.zip(faults).map(|(x, fault)| (!fault.into_inner()).then(|| x.to_vec())).collect()
     }
 
     /// Logits of `rows`, written to `logits`, `[T, V]`. A row that meets an unsound number is reported.
@@ -107,13 +98,10 @@ impl Head {
             &faults,
         );
         logits.resize(faults.len() * shape.rows, 0.0);
-        self.kernels
-            .matmul(&map.linear, &self.quantized, logits, shape.rows);
+        self.kernels.matmul(&map.linear, &self.quantized, logits, shape.rows);
         let rows = logits.chunks_exact(shape.rows);
         let unsound = |row: &[f32]| !row.iter().all(|&y| shoal_arith::scalar::is_sound(y));
-        rows.zip(faults)
-            .map(|(row, fault)| fault.into_inner() || unsound(row))
-            .collect()
+        rows.zip(faults).map(|(row, fault)| fault.into_inner() || unsound(row)).collect()
     }
 
     fn output_map(&self) -> &Map {
@@ -123,14 +111,12 @@ impl Head {
     /// Normed rows into `x`.
     fn norm(&mut self, rows: &[u16]) -> Vec<AtomicBool> {
         let width = self.norm.len();
-        let faults: Vec<AtomicBool> = (0..rows.len() / width)
-            .map(|_| AtomicBool::new(false))
-            .collect();
+        let faults: Vec<AtomicBool> =
+            (0..rows.len() / width).map(|_| AtomicBool::new(false)).collect();
         self.h.resize(rows.len(), 0.0);
         self.x.resize(rows.len(), 0.0);
         self.kernels.widen(rows, &mut self.h);
-        self.kernels
-            .rms_norm(&self.h, &self.norm, self.epsilon, &mut self.x, &faults);
+        self.kernels.rms_norm(&self.h, &self.norm, self.epsilon, &mut self.x, &faults);
         faults
     }
 }

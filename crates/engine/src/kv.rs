@@ -107,10 +107,8 @@ impl KvCache {
     /// # Panics
     /// When the sequence exists already.
     pub fn begin(&mut self, id: SequenceId, keys: &[PageKey]) -> usize {
-        let pages: Vec<PageId> = keys
-            .iter()
-            .map_while(|key| self.cached.get(key).copied())
-            .collect();
+        let pages: Vec<PageId> =
+            keys.iter().map_while(|key| self.cached.get(key).copied()).collect();
         for &page in &pages {
             self.hold(page);
         }
@@ -125,12 +123,7 @@ impl KvCache {
     /// # Errors
     /// Not enough pages; nothing has changed then.
     pub fn reserve(&mut self, id: SequenceId, len: usize) -> Result<(), KvError> {
-        let held = self
-            .sequences
-            .get(&id)
-            .ok_or(KvError::NoSequence)?
-            .pages
-            .len();
+        let held = self.sequences.get(&id).ok_or(KvError::NoSequence)?.pages.len();
         let needed = len.div_ceil(CHUNK).saturating_sub(held);
         let available = self.available();
         if needed > available {
@@ -138,11 +131,7 @@ impl KvCache {
         }
         for _ in 0..needed {
             let page = self.take().expect("availability was checked");
-            self.sequences
-                .get_mut(&id)
-                .expect("found above")
-                .pages
-                .push(page);
+            self.sequences.get_mut(&id).expect("found above").pages.push(page);
         }
         Ok(())
     }
@@ -152,10 +141,7 @@ impl KvCache {
     /// # Errors
     /// No page is available.
     pub fn take_page(&mut self) -> Result<PageId, KvError> {
-        self.take().ok_or(KvError::Full {
-            needed: 1,
-            available: 0,
-        })
+        self.take().ok_or(KvError::Full { needed: 1, available: 0 })
     }
 
     /// Gives back a page from [`Self::take_page`].
@@ -171,24 +157,15 @@ impl KvCache {
     pub fn append(&mut self, id: SequenceId, position: usize) -> Result<KvSlot, KvError> {
         let sequence = self.sequences.get_mut(&id).ok_or(KvError::NoSequence)?;
         if position > sequence.len {
-            return Err(KvError::Gap {
-                got: position,
-                len: sequence.len,
-            });
+            return Err(KvError::Gap { got: position, len: sequence.len });
         }
         let chunk = position / CHUNK;
         let Some(&page) = sequence.pages.get(chunk) else {
-            return Err(KvError::Full {
-                needed: 1,
-                available: 0,
-            });
+            return Err(KvError::Full { needed: 1, available: 0 });
         };
         sequence.len = position + 1;
         let page = self.make_own(id, chunk, page)?;
-        Ok(KvSlot {
-            page,
-            slot: (position % CHUNK) as u32,
-        })
+        Ok(KvSlot { page, slot: (position % CHUNK) as u32 })
     }
 
     /// A page about to be written belongs to this sequence alone: shared ones are copied first.
@@ -197,15 +174,9 @@ impl KvCache {
         if !shared {
             return Ok(page);
         }
-        let copy = self.take().ok_or(KvError::Full {
-            needed: 1,
-            available: 0,
-        })?;
+        let copy = self.take().ok_or(KvError::Full { needed: 1, available: 0 })?;
         self.pool.copy(page, copy);
-        self.sequences
-            .get_mut(&id)
-            .expect("the caller has it")
-            .pages[chunk] = copy;
+        self.sequences.get_mut(&id).expect("the caller has it").pages[chunk] = copy;
         self.release(page);
         Ok(copy)
     }
@@ -235,9 +206,7 @@ impl KvCache {
 
     /// Pages of a sequence, one per chunk.
     pub(crate) fn pages(&self, id: SequenceId) -> &[PageId] {
-        self.sequences
-            .get(&id)
-            .map_or(&[], |sequence| &sequence.pages)
+        self.sequences.get(&id).map_or(&[], |sequence| &sequence.pages)
     }
 
     /// Forgets positions from `len` on; their pages stay reserved.
@@ -290,10 +259,7 @@ impl KvCache {
     fn take(&mut self) -> Option<PageId> {
         let page = self.free.pop().or_else(|| {
             let (_, page) = self.idle.pop_first()?;
-            let (key, _) = self
-                .cached_pages
-                .remove(&page)
-                .expect("idle pages are cached");
+            let (key, _) = self.cached_pages.remove(&page).expect("idle pages are cached");
             self.cached.remove(&key);
             Some(page)
         })?;

@@ -191,14 +191,7 @@ impl Stage {
         self.angles(&plan.positions);
         let flags: Vec<AtomicBool> = (0..count).map(|_| AtomicBool::new(false)).collect();
         let mut faults = vec![None; count];
-        let Self {
-            kernels,
-            layers,
-            cache,
-            scratch,
-            architecture,
-            ..
-        } = self;
+        let Self { kernels, layers, cache, scratch, architecture, .. } = self;
         for (index, layer) in layers.iter().enumerate() {
             let step = LayerStep {
                 kernels,
@@ -230,10 +223,7 @@ impl Stage {
         let mut copied = Ok(());
         for (i, &node) in path.iter().enumerate() {
             copied = self.cache.append(sequence, tree.base + i).map(|to| {
-                let from = KvSlot {
-                    page: tree.page,
-                    slot: u32::from(node),
-                };
+                let from = KvSlot { page: tree.page, slot: u32::from(node) };
                 self.cache.pool.copy_slot(from, to);
             });
             if copied.is_err() {
@@ -245,12 +235,7 @@ impl Stage {
     }
 
     fn plan(&mut self, segments: &[Segment]) -> Result<StepPlan, KvError> {
-        let mut plan = StepPlan {
-            slots: vec![],
-            positions: vec![],
-            rows: vec![],
-            spans: vec![],
-        };
+        let mut plan = StepPlan { slots: vec![], positions: vec![], rows: vec![], spans: vec![] };
         for segment in segments {
             match &segment.kind {
                 SegmentKind::Chain { rows } => self.plan_chain(segment, *rows, &mut plan)?,
@@ -268,23 +253,14 @@ impl Stage {
     ) -> Result<(), KvError> {
         let start = plan.rows.len();
         for position in segment.position..segment.position + rows {
-            plan.slots
-                .push(self.cache.append(segment.sequence, position)?);
+            plan.slots.push(self.cache.append(segment.sequence, position)?);
             plan.positions.push(position);
             let first = self.first_seen(position);
-            plan.rows.push(AttentionRow {
-                first,
-                end: position + 1,
-                ancestors: 0,
-            });
+            plan.rows.push(AttentionRow { first, end: position + 1, ancestors: 0 });
         }
         for first in (start..start + rows).step_by(SPAN_ROWS) {
             let rows = first..(start + rows).min(first + SPAN_ROWS);
-            plan.spans.push(SpanPlan {
-                rows,
-                sequence: segment.sequence,
-                tree: None,
-            });
+            plan.spans.push(SpanPlan { rows, sequence: segment.sequence, tree: None });
         }
         Ok(())
     }
@@ -297,10 +273,7 @@ impl Stage {
     ) -> Result<(), KvError> {
         assert!(parents.len() <= TREE_TOKENS_MAX, "a tree fits a page");
         let base = segment.position;
-        let len = self
-            .cache
-            .len(segment.sequence)
-            .ok_or(KvError::NoSequence)?;
+        let len = self.cache.len(segment.sequence).ok_or(KvError::NoSequence)?;
         if base > len {
             return Err(KvError::Gap { got: base, len });
         }
@@ -313,11 +286,7 @@ impl Stage {
             !stale
         });
         let page = self.cache.take_page()?;
-        self.trees.push(Tree {
-            sequence: segment.sequence,
-            page,
-            base,
-        });
+        self.trees.push(Tree { sequence: segment.sequence, page, base });
         let start = plan.rows.len();
         let mut masks: Vec<u64> = Vec::new();
         let mut positions: Vec<usize> = Vec::new();
@@ -327,39 +296,25 @@ impl Stage {
                 parent.map_or((0, base), |parent| (masks[parent], positions[parent] + 1));
             masks.push(mask | 1 << slot);
             positions.push(position);
-            plan.slots.push(KvSlot {
-                page,
-                slot: slot as u32,
-            });
+            plan.slots.push(KvSlot { page, slot: slot as u32 });
             plan.positions.push(position);
             let first = self.first_seen(position);
             // A window may be shorter than the path: ancestors before it are not seen.
             let seen = (0..=slot)
                 .filter(|&s| masks[slot] >> s & 1 == 1 && positions[s] >= first)
                 .fold(0, |seen, s| seen | 1 << s);
-            let row = AttentionRow {
-                first: first.min(base),
-                end: base,
-                ancestors: seen,
-            };
+            let row = AttentionRow { first: first.min(base), end: base, ancestors: seen };
             plan.rows.push(row);
         }
         let rows = start..plan.rows.len();
         let tree = Some((page, positions));
-        plan.spans.push(SpanPlan {
-            rows,
-            sequence: segment.sequence,
-            tree,
-        });
+        plan.spans.push(SpanPlan { rows, sequence: segment.sequence, tree });
         Ok(())
     }
 
     /// The first position that a query at `position` sees.
     fn first_seen(&self, position: usize) -> usize {
-        let window = self
-            .architecture
-            .sliding_window
-            .map_or(usize::MAX, |w| w as usize);
+        let window = self.architecture.sliding_window.map_or(usize::MAX, |w| w as usize);
         (position + 1).saturating_sub(window)
     }
 
@@ -367,11 +322,8 @@ impl Stage {
         let pairs = self.tables.pairs;
         self.scratch.cos.resize(positions.len() * pairs, 0.0);
         self.scratch.sin.resize(positions.len() * pairs, 0.0);
-        let rows = self
-            .scratch
-            .cos
-            .chunks_exact_mut(pairs)
-            .zip(self.scratch.sin.chunks_exact_mut(pairs));
+        let rows =
+            self.scratch.cos.chunks_exact_mut(pairs).zip(self.scratch.sin.chunks_exact_mut(pairs));
         for (&position, (cos, sin)) in positions.iter().zip(rows) {
             self.tables.angles(position, cos, sin);
         }
@@ -397,13 +349,11 @@ impl LayerStep<'_> {
         h.resize(rows.len(), 0.0);
         x.resize(rows.len(), 0.0);
         self.kernels.widen(rows, h);
-        self.kernels
-            .rms_norm(h, &self.layer.attention_norm, epsilon, x, self.faults);
+        self.kernels.rms_norm(h, &self.layer.attention_norm, epsilon, x, self.faults);
         self.attention(cache, scratch);
         let Scratch { h, x, .. } = scratch;
         self.kernels.add(h, x);
-        self.kernels
-            .rms_norm(h, &self.layer.mlp_norm, epsilon, x, self.faults);
+        self.kernels.rms_norm(h, &self.layer.mlp_norm, epsilon, x, self.faults);
         self.mlp(scratch);
         self.kernels.add_to_bf16(&scratch.h, &scratch.x, rows);
     }
@@ -412,17 +362,7 @@ impl LayerStep<'_> {
     fn attention(&self, cache: &mut KvCache, scratch: &mut Scratch) {
         let [q, k, v] =
             [LinearPart::Query, LinearPart::Key, LinearPart::Value].map(|p| self.layer.map(p));
-        let Scratch {
-            x,
-            query,
-            key,
-            value,
-            quantized,
-            queries,
-            cos,
-            sin,
-            ..
-        } = scratch;
+        let Scratch { x, query, key, value, quantized, queries, cos, sin, .. } = scratch;
         self.multiply(&[q, k, v], x, quantized, &mut [query, key, value]);
         let rope = RopeRows {
             cos,
@@ -435,11 +375,7 @@ impl LayerStep<'_> {
         };
         let epsilon = self.architecture.norm_epsilon;
         let norms = self.layer.head_norms.as_ref();
-        let norms = norms.map(|(query, key)| HeadNorms {
-            query,
-            key,
-            epsilon,
-        });
+        let norms = norms.map(|(query, key)| HeadNorms { query, key, epsilon });
         self.kernels.prepare_heads(
             Projections { query, key, value },
             norms,
@@ -458,46 +394,25 @@ impl LayerStep<'_> {
             .map(|span| Span {
                 rows: span.rows.clone(),
                 pages: cache.pages(span.sequence),
-                tree: span.tree.as_ref().map(|(page, positions)| TreePage {
-                    page: *page,
-                    positions,
-                }),
+                tree: span
+                    .tree
+                    .as_ref()
+                    .map(|(page, positions)| TreePage { page: *page, positions }),
             })
             .collect();
-        self.kernels.attend(
-            &cache.pool,
-            self.index,
-            queries,
-            &self.plan.rows,
-            &spans,
-            query,
-        );
+        self.kernels.attend(&cache.pool, self.index, queries, &self.plan.rows, &spans, query);
         let output = self.layer.map(LinearPart::AttentionOutput);
         self.multiply(&[output], query, quantized, &mut [x]);
     }
 
     /// From the normed rows in `x` to the MLP output in `x`.
     fn mlp(&self, scratch: &mut Scratch) {
-        let Scratch {
-            x,
-            gate,
-            up,
-            quantized,
-            ..
-        } = scratch;
-        let maps = [
-            self.layer.map(LinearPart::Gate),
-            self.layer.map(LinearPart::Up),
-        ];
+        let Scratch { x, gate, up, quantized, .. } = scratch;
+        let maps = [self.layer.map(LinearPart::Gate), self.layer.map(LinearPart::Up)];
         self.multiply(&maps, x, quantized, &mut [gate, up]);
         let width = self.architecture.mlp_width as usize;
         self.kernels.silu_mul(gate, up, width, self.faults);
-        self.multiply(
-            &[self.layer.map(LinearPart::Down)],
-            gate,
-            quantized,
-            &mut [x],
-        );
+        self.multiply(&[self.layer.map(LinearPart::Down)], gate, quantized, &mut [x]);
     }
 
     /// Multiplies the same rows with several maps; quantizes once per format of inputs.
@@ -517,8 +432,7 @@ impl LayerStep<'_> {
                     .map(|map| map.needs(self.kernels))
                     .fold(QuantizeNeeds::default(), QuantizeNeeds::and);
                 let columns = map.linear.shape().columns;
-                self.kernels
-                    .quantize(x, columns, map.inputs, needs, quantized, self.faults);
+                self.kernels.quantize(x, columns, map.inputs, needs, quantized, self.faults);
                 done = Some(map.inputs);
             }
             let rows = map.linear.shape().rows;

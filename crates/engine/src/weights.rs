@@ -24,18 +24,11 @@ impl Map {
         slot: LinearSlot,
         weights: LinearWeights,
     ) -> Result<Self, LoadError> {
-        let tile = |error| LoadError::Tile {
-            kind,
-            slot: slot.name(),
-            error,
-        };
+        let tile = |error| LoadError::Tile { kind, slot: slot.name(), error };
         let linear = Linear::new(weights.shape, weights.section, weights.bias.as_deref())
             .and_then(|linear| linear.check_tiles(kernels.team()).map(|()| linear))
             .map_err(tile)?;
-        Ok(Self {
-            linear,
-            inputs: weights.inputs,
-        })
+        Ok(Self { linear, inputs: weights.inputs })
     }
 
     /// The layouts this map reads.
@@ -84,13 +77,7 @@ pub(crate) fn load_layers(
 ) -> Result<Vec<Layer>, LoadError> {
     let count = package.manifest().architecture.layer_count;
     if range.start > range.end || range.end > count {
-        return Err(LoadError::Layers {
-            first: range.start,
-            end: range.end,
-            count,
-        });
+        return Err(LoadError::Layers { first: range.start, end: range.end, count });
     }
-    range
-        .map(|index| Layer::load(kernels, index, package.layer(index)?))
-        .collect()
+    range.map(|index| Layer::load(kernels, index, package.layer(index)?)).collect()
 }

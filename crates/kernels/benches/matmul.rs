@@ -15,9 +15,7 @@ fn random_linear(shape: LinearShape) -> Linear {
     let mut bytes = vec![0_u8; shape.bytes()];
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     for chunk in bytes[shape.scale_bytes()..].chunks_mut(8) {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         chunk.copy_from_slice(&(state >> 8).to_le_bytes()[..chunk.len()]);
     }
     // Throughput only: ranges are not checked, and sums may wrap.
@@ -34,11 +32,7 @@ fn median_seconds(repeats: usize, mut run: impl FnMut()) -> f64 {
         })
         .collect();
     times.sort_by(f64::total_cmp);
-    times[if std::env::var_os("BEST").is_some() {
-        0
-    } else {
-        times.len() / 2
-    }]
+    times[if std::env::var_os("BEST").is_some() { 0 } else { times.len() / 2 }]
 }
 
 fn bench(
@@ -49,17 +43,15 @@ fn bench(
     repeats: usize,
 ) {
     let linear = random_linear(shape);
-    let x: Vec<f32> = (0..rows * shape.columns)
-        .map(|i| ((i * 37 % 101) as f32 - 50.0) / 50.0)
-        .collect();
+    let x: Vec<f32> =
+        (0..rows * shape.columns).map(|i| ((i * 37 % 101) as f32 - 50.0) / 50.0).collect();
     let needs = QuantizeNeeds::of(kernels.isa(), shape.format, format);
     let mut quantized = Quantized::default();
     let faults: Vec<AtomicBool> = (0..rows).map(|_| AtomicBool::new(false)).collect();
     kernels.quantize(&x, shape.columns, format, needs, &mut quantized, &faults);
     let mut out = vec![0.0; rows * shape.rows];
-    let seconds = median_seconds(repeats, || {
-        kernels.matmul(&linear, &quantized, &mut out, shape.rows)
-    });
+    let seconds =
+        median_seconds(repeats, || kernels.matmul(&linear, &quantized, &mut out, shape.rows));
     let macs = shape.rows as f64 * shape.columns as f64 * rows as f64;
     println!(
         "{:>10} {:>8} {format:?} {}x{} T={rows}: {:6.1} GB/s {:6.1} GMAC/s",
@@ -73,34 +65,19 @@ fn bench(
 }
 
 fn main() {
-    let threads = std::env::args()
-        .skip(1)
-        .find_map(|a| a.parse().ok())
-        .unwrap_or(2);
+    let threads = std::env::args().skip(1).find_map(|a| a.parse().ok()).unwrap_or(2);
     for isa in Isa::available().filter(|&isa| isa != Isa::Portable) {
         let kernels = Kernels::new(isa, threads).expect("available");
         for format in WeightFormat::ALL {
-            let big = LinearShape {
-                rows: 128_256,
-                columns: 2048,
-                format,
-            };
+            let big = LinearShape { rows: 128_256, columns: 2048, format };
             for rows in [1, 2, 4, 6, 8] {
                 bench(&kernels, big, ActivationFormat::A8, rows, 7);
             }
             for columns in [2048, 8192] {
-                let shape = LinearShape {
-                    rows: 4096,
-                    columns,
-                    format,
-                };
+                let shape = LinearShape { rows: 4096, columns, format };
                 bench(&kernels, shape, ActivationFormat::A8, 512, 9);
             }
-            let shape = LinearShape {
-                rows: 4096,
-                columns: 2048,
-                format,
-            };
+            let shape = LinearShape { rows: 4096, columns: 2048, format };
             bench(&kernels, shape, ActivationFormat::A12, 512, 5);
         }
     }

@@ -23,10 +23,7 @@ impl Kernels {
         if !isa.is_available() {
             return Err(IsaError::Missing { isa });
         }
-        Ok(Self {
-            isa,
-            team: Team::new(threads),
-        })
+        Ok(Self { isa, team: Team::new(threads) })
     }
 
     /// The instruction set in use.

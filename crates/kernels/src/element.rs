@@ -26,19 +26,9 @@ impl Kernels {
         faults: &[AtomicBool],
     ) {
         let width = weight.len();
-        assert_eq!(
-            (x.len(), y.len()),
-            (faults.len() * width, faults.len() * width),
-            "T rows"
-        );
+        assert_eq!((x.len(), y.len()), (faults.len() * width, faults.len() * width), "T rows");
         self.each_row(faults, width, y, |t, y| {
-            norm_row(
-                self.isa(),
-                &x[t * width..(t + 1) * width],
-                weight,
-                epsilon,
-                y,
-            )
+            norm_row(self.isa(), &x[t * width..(t + 1) * width], weight, epsilon, y)
         });
     }
 
@@ -93,11 +83,7 @@ impl Kernels {
     /// # Panics
     /// When the lengths differ.
     pub fn add_to_bf16(&self, h: &[f32], x: &[f32], rows: &mut [u16]) {
-        assert_eq!(
-            (h.len(), x.len()),
-            (rows.len(), rows.len()),
-            "equal lengths"
-        );
+        assert_eq!((h.len(), x.len()), (rows.len(), rows.len()), "equal lengths");
         let shared = SharedMut::new(rows);
         self.rows(x.len(), 1, &|range| {
             // SAFETY: ranges of different members do not overlap.
@@ -139,9 +125,7 @@ per_isa! {
 #[inline(always)]
 fn generic_norm_row(x: &[f32], weight: &[f32], epsilon: f32, y: &mut [f32]) -> bool {
     let max = NORM_CODE_MAX as f32;
-    let bits = x
-        .iter()
-        .fold(0, |largest, &x| magnitude_bits(x).max(largest));
+    let bits = x.iter().fold(0, |largest, &x| magnitude_bits(x).max(largest));
     if bits >= LARGEST.to_bits() {
         return false;
     }

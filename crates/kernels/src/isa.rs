@@ -96,14 +96,8 @@ impl Isa {
         let isa = Self::ALL
             .into_iter()
             .find(|isa| isa.name() == name)
-            .ok_or_else(|| IsaError::Unknown {
-                got: name.to_owned(),
-            })?;
-        if isa.is_available() {
-            Ok(isa)
-        } else {
-            Err(IsaError::Missing { isa })
-        }
+            .ok_or_else(|| IsaError::Unknown { got: name.to_owned() })?;
+        if isa.is_available() { Ok(isa) } else { Err(IsaError::Missing { isa }) }
     }
 }
 
@@ -119,19 +113,11 @@ mod tests {
 
     #[test]
     fn unknown_and_missing_instruction_sets_are_refused() {
-        assert_eq!(
-            Isa::forced("sse9"),
-            Err(IsaError::Unknown {
-                got: "sse9".to_owned()
-            })
-        );
+        assert_eq!(Isa::forced("sse9"), Err(IsaError::Unknown { got: "sse9".to_owned() }));
         assert_eq!(Isa::forced("portable"), Ok(Isa::Portable));
         for isa in Isa::ALL {
-            let expected = if isa.is_available() {
-                Ok(isa)
-            } else {
-                Err(IsaError::Missing { isa })
-            };
+            let expected =
+                if isa.is_available() { Ok(isa) } else { Err(IsaError::Missing { isa }) };
             assert_eq!(Isa::forced(isa.name()), expected);
         }
     }

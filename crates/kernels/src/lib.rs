@@ -1,10 +1,7 @@
 //! The operations of the arithmetic, fast on CPUs, equal to `shoal_arith::reference` bit for bit.
 //!
 //! One folder per operation, one file per instruction set; [`Isa`] picks at run time. Spec 01.
-#![expect(
-    unsafe_code,
-    reason = "vector instructions and shared output buffers need it"
-)]
+#![expect(unsafe_code, reason = "vector instructions and shared output buffers need it")]
 
 pub mod attention;
 mod context;

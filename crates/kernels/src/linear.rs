@@ -35,10 +35,7 @@ impl Linear {
         bias: Option<&[f32]>,
     ) -> Result<Self, TileError> {
         check_scales(shape, &section)?;
-        assert!(
-            section.as_ptr().addr().is_multiple_of(ALIGNMENT),
-            "sections are aligned"
-        );
+        assert!(section.as_ptr().addr().is_multiple_of(ALIGNMENT), "sections are aligned");
         let rows = shape.row_groups() * TILE_ROWS;
         let scales = section[..rows * 4]
             .chunks_exact(4)
@@ -50,12 +47,7 @@ impl Linear {
             padded.resize(rows, 0.0);
             padded
         });
-        Ok(Self {
-            shape,
-            section,
-            scales,
-            bias,
-        })
+        Ok(Self { shape, section, scales, bias })
     }
 
     /// Checks every tile; all threads of `team` read at memory speed.
@@ -107,17 +99,11 @@ impl Linear {
     }
 
     pub(crate) fn scales(&self, g: usize) -> &[f32; TILE_ROWS] {
-        self.scales[g * TILE_ROWS..][..TILE_ROWS]
-            .try_into()
-            .expect("16 rows per group")
+        self.scales[g * TILE_ROWS..][..TILE_ROWS].try_into().expect("16 rows per group")
     }
 
     pub(crate) fn bias(&self, g: usize) -> Option<&[f32; TILE_ROWS]> {
         let bias = self.bias.as_ref()?;
-        Some(
-            bias[g * TILE_ROWS..][..TILE_ROWS]
-                .try_into()
-                .expect("16 rows per group"),
-        )
+        Some(bias[g * TILE_ROWS..][..TILE_ROWS].try_into().expect("16 rows per group"))
     }
 }

@@ -37,22 +37,12 @@ impl Kernels {
     pub fn matmul(&self, weights: &Linear, x: &Quantized, out: &mut [f32], stride: usize) {
         let shape = weights.shape();
         let needs = QuantizeNeeds::of(self.isa(), shape.format, x.format);
-        assert_eq!(
-            x.needs.and(needs),
-            x.needs,
-            "x was quantized for these weights"
-        );
+        assert_eq!(x.needs.and(needs), x.needs, "x was quantized for these weights");
         assert_eq!(x.columns, shape.columns, "x has the columns of the weights");
         assert!(stride >= shape.rows, "stride holds a row");
         assert!(out.len() >= x.rows * stride, "out holds T rows");
-        let task = Task {
-            weights,
-            x,
-            out: SharedMut::new(out),
-            stride,
-        };
-        self.team()
-            .split(shape.row_groups(), &|groups| run(self.isa(), task, groups));
+        let task = Task { weights, x, out: SharedMut::new(out), stride };
+        self.team().split(shape.row_groups(), &|groups| run(self.isa(), task, groups));
     }
 }
 

@@ -31,10 +31,7 @@ impl QuantizeNeeds {
             (_, _, WeightFormat::I8) => false,
             (_, _, WeightFormat::I4 | WeightFormat::I4Offset) => true,
         };
-        Self {
-            narrow,
-            wide: !narrow,
-        }
+        Self { narrow, wide: !narrow }
     }
 
     pub(crate) const fn is_narrow(self) -> bool {
@@ -44,10 +41,7 @@ impl QuantizeNeeds {
     /// What either of two reads.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
-        Self {
-            narrow: self.narrow || other.narrow,
-            wide: self.wide || other.wide,
-        }
+        Self { narrow: self.narrow || other.narrow, wide: self.wide || other.wide }
     }
 }
 
@@ -120,12 +114,10 @@ impl Quantized {
         self.rows = rows;
         self.columns = columns;
         self.scales.resize(rows, 0.0);
-        self.group_multipliers
-            .resize(rows * columns.div_ceil(GROUP), 0.0);
+        self.group_multipliers.resize(rows * columns.div_ceil(GROUP), 0.0);
         let narrow_blocks = if self.needs.narrow { blocks } else { 0 };
         self.narrow.resize(narrow_blocks, NarrowBlock::default());
-        self.wide
-            .resize(if self.needs.wide { blocks * BLOCK } else { 0 }, 0);
+        self.wide.resize(if self.needs.wide { blocks * BLOCK } else { 0 }, 0);
     }
 }
 
@@ -151,10 +143,8 @@ impl Kernels {
         out.needs = needs;
         out.resize(rows, columns);
         let (blocks, groups) = (columns.div_ceil(BLOCK), columns.div_ceil(GROUP));
-        let (narrow_blocks, wide_blocks) = (
-            if needs.narrow { blocks } else { 0 },
-            if needs.wide { blocks } else { 0 },
-        );
+        let (narrow_blocks, wide_blocks) =
+            (if needs.narrow { blocks } else { 0 }, if needs.wide { blocks } else { 0 });
         let scales = SharedMut::new(&mut out.scales);
         let group_multipliers = SharedMut::new(&mut out.group_multipliers);
         let narrow = SharedMut::new(&mut out.narrow);

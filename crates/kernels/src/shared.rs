@@ -17,11 +17,7 @@ unsafe impl<T: Send> Sync for SharedMut<'_, T> {}
 
 impl<'a, T> SharedMut<'a, T> {
     pub(crate) fn new(slice: &'a mut [T]) -> Self {
-        Self {
-            start: slice.as_mut_ptr(),
-            len: slice.len(),
-            _borrow: PhantomData,
-        }
+        Self { start: slice.as_mut_ptr(), len: slice.len(), _borrow: PhantomData }
     }
 
     /// The elements `at .. at + len`.
@@ -31,15 +27,9 @@ impl<'a, T> SharedMut<'a, T> {
     ///
     /// # Panics
     /// When they are beyond the slice.
-    #[expect(
-        clippy::mut_from_ref,
-        reason = "the caller promises that ranges do not overlap"
-    )]
+    #[expect(clippy::mut_from_ref, reason = "the caller promises that ranges do not overlap")]
     pub(crate) unsafe fn range(&self, at: usize, len: usize) -> &mut [T] {
-        assert!(
-            at <= self.len && len <= self.len - at,
-            "range within the slice"
-        );
+        assert!(at <= self.len && len <= self.len - at, "range within the slice");
         // SAFETY: in bounds by the assertion; exclusive by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
     }

@@ -42,9 +42,7 @@ pub struct Team {
 
 impl std::fmt::Debug for Team {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Team")
-            .field("threads", &self.threads())
-            .finish()
+        f.debug_struct("Team").field("threads", &self.threads()).finish()
     }
 }
 
@@ -72,11 +70,7 @@ impl Team {
                     .expect("the system starts threads")
             })
             .collect();
-        Self {
-            shared,
-            members,
-            running: Mutex::new(()),
-        }
+        Self { shared, members, running: Mutex::new(()) }
     }
 
     /// Members, the caller included.
@@ -161,9 +155,7 @@ impl Drop for Team {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// Spins, then sleeps; whoever makes the condition true unparks this thread.

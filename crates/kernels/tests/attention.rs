@@ -34,9 +34,7 @@ fn numbers(seed: usize, len: usize, size: f32) -> Vec<f32> {
     let mut state = (seed as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (0..len)
         .map(|_| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             ((state >> 40) as f32 / 8_388_608.0 - 1.0) * size
         })
         .collect()
@@ -113,32 +111,16 @@ impl Case {
         let concat = |part: fn(&Token) -> &Vec<f32>| -> Vec<f32> {
             tokens.iter().flat_map(|t| part(t)).copied().collect()
         };
-        let (mut q, mut k, mut v) = (
-            concat(|t| &t.query),
-            concat(|t| &t.key),
-            concat(|t| &t.value),
-        );
+        let (mut q, mut k, mut v) =
+            (concat(|t| &t.query), concat(|t| &t.key), concat(|t| &t.value));
         let (cos, sin): (Vec<_>, Vec<_>) = tokens.iter().map(|t| self.angles(t.position)).unzip();
         let (cos, sin) = (cos.concat(), sin.concat());
         let mut queries = Queries::default();
         let faults: Vec<AtomicBool> = tokens.iter().map(|_| AtomicBool::new(false)).collect();
         kernels.prepare_heads(
-            Projections {
-                query: &mut q,
-                key: &mut k,
-                value: &mut v,
-            },
-            self.norms.as_ref().map(|n| HeadNorms {
-                query: &n.0,
-                key: &n.1,
-                epsilon: 1e-5,
-            }),
-            RopeRows {
-                cos: &cos,
-                sin: &sin,
-                pairs: self.pairs,
-                pairing: self.pairing,
-            },
+            Projections { query: &mut q, key: &mut k, value: &mut v },
+            self.norms.as_ref().map(|n| HeadNorms { query: &n.0, key: &n.1, epsilon: 1e-5 }),
+            RopeRows { cos: &cos, sin: &sin, pairs: self.pairs, pairing: self.pairing },
             SCORE_SCALE,
             slots,
             1,
@@ -152,34 +134,14 @@ impl Case {
 }
 
 fn cases() -> Vec<Case> {
-    let shapes = [
-        (1, 1, 8),
-        (8, 4, 8),
-        (6, 2, 32),
-        (4, 1, 64),
-        (5, 5, 80),
-        (8, 2, 128),
-        (2, 1, 2),
-    ];
+    let shapes = [(1, 1, 8), (8, 4, 8), (6, 2, 32), (4, 1, 64), (5, 5, 80), (8, 2, 128), (2, 1, 2)];
     let mut cases = Vec::new();
     for (i, (head_count, kv_head_count, head_width)) in shapes.into_iter().enumerate() {
-        let shape = HeadsShape {
-            head_count,
-            kv_head_count,
-            head_width,
-        };
+        let shape = HeadsShape { head_count, kv_head_count, head_width };
         cases.push(Case {
             shape,
-            pairs: if i == 4 {
-                head_width / 4
-            } else {
-                head_width / 2
-            },
-            pairing: if i % 2 == 0 {
-                Pairing::Half
-            } else {
-                Pairing::Interleaved
-            },
+            pairs: if i == 4 { head_width / 4 } else { head_width / 2 },
+            pairing: if i % 2 == 0 { Pairing::Half } else { Pairing::Interleaved },
             norms: (i % 3 == 2)
                 .then(|| (numbers(i, head_width, 1.5), numbers(i + 9, head_width, 1.5))),
             window: if i % 2 == 1 { 70 } else { usize::MAX },
@@ -194,10 +156,7 @@ fn page_of(chunk: usize) -> PageId {
 }
 
 fn slot_of(position: usize) -> KvSlot {
-    KvSlot {
-        page: page_of(position / CHUNK),
-        slot: (position % CHUNK) as u32,
-    }
+    KvSlot { page: page_of(position / CHUNK), slot: (position % CHUNK) as u32 }
 }
 
 fn kernels() -> impl Iterator<Item = Kernels> {
@@ -237,11 +196,7 @@ fn chains_equal_the_reference_in_any_cut() {
                         .collect();
                     let spans: Vec<Span> = (0..rows.len())
                         .step_by(8)
-                        .map(|i| Span {
-                            rows: i..rows.len().min(i + 8),
-                            pages: &pages,
-                            tree: None,
-                        })
+                        .map(|i| Span { rows: i..rows.len().min(i + 8), pages: &pages, tree: None })
                         .collect();
                     let mut y = vec![
                         f32::NAN;
@@ -267,17 +222,8 @@ fn chains_equal_the_reference_in_any_cut() {
 
 /// A draft token of the test tree and its ancestors.
 fn path(mut i: usize) -> Vec<usize> {
-    const PARENTS: [Option<usize>; 9] = [
-        None,
-        Some(0),
-        Some(0),
-        Some(1),
-        Some(1),
-        Some(2),
-        Some(3),
-        Some(6),
-        Some(7),
-    ];
+    const PARENTS: [Option<usize>; 9] =
+        [None, Some(0), Some(0), Some(1), Some(1), Some(2), Some(3), Some(6), Some(7)];
     let mut path = vec![i];
     while let Some(parent) = PARENTS[i] {
         path.push(parent);
@@ -292,35 +238,23 @@ fn trees_equal_chains() {
     let base = 125;
     for case in cases().into_iter().filter(|case| case.window == usize::MAX) {
         let prefix: Vec<Token> = (0..base).map(|p| case.token(p, p)).collect();
-        let drafts: Vec<Token> = (0..9)
-            .map(|i| case.token(base + path(i).len() - 1, 300 + i))
-            .collect();
+        let drafts: Vec<Token> =
+            (0..9).map(|i| case.token(base + path(i).len() - 1, 300 + i)).collect();
         let expected: Vec<u32> = (0..9)
             .flat_map(|i| {
-                let seen: Vec<&Token> = prefix
-                    .iter()
-                    .chain(path(i).into_iter().map(|j| &drafts[j]))
-                    .collect();
+                let seen: Vec<&Token> =
+                    prefix.iter().chain(path(i).into_iter().map(|j| &drafts[j])).collect();
                 bits(&case.expected(&drafts[i], &seen))
             })
             .collect();
         for kernels in kernels() {
             let mut pool = KvPool::new(case.shape, 2, 5);
             let slots: Vec<KvSlot> = (0..base).map(slot_of).collect();
-            case.prepare(
-                &kernels,
-                &mut pool,
-                &prefix.iter().collect::<Vec<_>>(),
-                &slots,
-            );
+            case.prepare(&kernels, &mut pool, &prefix.iter().collect::<Vec<_>>(), &slots);
             let tree = PageId(2);
             let slots: Vec<KvSlot> = (0..9).map(|slot| KvSlot { page: tree, slot }).collect();
-            let queries = case.prepare(
-                &kernels,
-                &mut pool,
-                &drafts.iter().collect::<Vec<_>>(),
-                &slots,
-            );
+            let queries =
+                case.prepare(&kernels, &mut pool, &drafts.iter().collect::<Vec<_>>(), &slots);
             let rows: Vec<AttentionRow> = (0..9)
                 .map(|i| AttentionRow {
                     first: 0,
@@ -333,10 +267,7 @@ fn trees_equal_chains() {
             let span = Span {
                 rows: 0..9,
                 pages: &pages,
-                tree: Some(TreePage {
-                    page: tree,
-                    positions: &positions,
-                }),
+                tree: Some(TreePage { page: tree, positions: &positions }),
             };
             let mut y = vec![f32::NAN; 9 * case.shape.head_count * case.shape.head_width];
             kernels.attend(&pool, 1, &queries, &rows, &[span], &mut y);
@@ -351,48 +282,23 @@ fn copied_slots_and_pages_hold_the_same() {
     let tokens: Vec<Token> = (0..10).map(|p| case.token(p, p)).collect();
     let kernels = Kernels::new(Isa::Portable, 1).expect("available");
     let mut pool = KvPool::new(case.shape, 2, 5);
-    let slots: Vec<KvSlot> = (0..10)
-        .map(|slot| KvSlot {
-            page: PageId(0),
-            slot,
-        })
-        .collect();
+    let slots: Vec<KvSlot> = (0..10).map(|slot| KvSlot { page: PageId(0), slot }).collect();
     let all: Vec<&Token> = tokens.iter().collect();
     case.prepare(&kernels, &mut pool, &all, &slots);
     let run = |pool: &KvPool, page: PageId, queries: &Queries| {
-        let row = AttentionRow {
-            first: 0,
-            end: 10,
-            ancestors: 0,
-        };
+        let row = AttentionRow { first: 0, end: 10, ancestors: 0 };
         let mut y = vec![0.0; case.shape.head_count * case.shape.head_width];
-        let span = Span {
-            rows: 0..1,
-            pages: &[page],
-            tree: None,
-        };
+        let span = Span { rows: 0..1, pages: &[page], tree: None };
         kernels.attend(pool, 1, queries, &[row], &[span], &mut y);
         bits(&y)
     };
-    let slot = KvSlot {
-        page: PageId(4),
-        slot: 0,
-    };
+    let slot = KvSlot { page: PageId(4), slot: 0 };
     let queries = case.prepare(&kernels, &mut pool, &all[9..], &[slot]);
     let expected = run(&pool, PageId(0), &queries);
     pool.copy(PageId(0), PageId(1));
     assert_eq!(run(&pool, PageId(1), &queries), expected);
     for slot in 0..10 {
-        let (from, to) = (
-            KvSlot {
-                page: PageId(0),
-                slot,
-            },
-            KvSlot {
-                page: PageId(2),
-                slot,
-            },
-        );
+        let (from, to) = (KvSlot { page: PageId(0), slot }, KvSlot { page: PageId(2), slot });
         pool.copy_slot(from, to);
     }
     assert_eq!(run(&pool, PageId(2), &queries), expected);

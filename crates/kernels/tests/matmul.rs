@@ -38,12 +38,8 @@ fn weight_row(numbers: &mut Numbers, shape: LinearShape) -> WeightRow {
     let o = shape.format.offset_max();
     let blocks = shape.blocks();
     WeightRow {
-        codes: (0..shape.columns)
-            .map(|_| numbers.extreme(low, high) as i8)
-            .collect(),
-        multipliers: (0..blocks)
-            .map(|_| numbers.extreme(m_low, m_high) as i8)
-            .collect(),
+        codes: (0..shape.columns).map(|_| numbers.extreme(low, high) as i8).collect(),
+        multipliers: (0..blocks).map(|_| numbers.extreme(m_low, m_high) as i8).collect(),
         offsets: (0..blocks).map(|_| numbers.extreme(-o, o) as i16).collect(),
         scale: numbers.within(-1000, 1000) as f32 * 1e-6,
     }
@@ -69,9 +65,7 @@ fn activations(numbers: &mut Numbers, rows: usize, columns: usize) -> Vec<f32> {
 
 fn check(shape: LinearShape, format: ActivationFormat, rows: usize, with_bias: bool) {
     let mut numbers = Numbers(0x1234_5678_9abc_def1 ^ (shape.columns as u64) << 20 ^ rows as u64);
-    let weights: Vec<_> = (0..shape.rows)
-        .map(|_| weight_row(&mut numbers, shape))
-        .collect();
+    let weights: Vec<_> = (0..shape.rows).map(|_| weight_row(&mut numbers, shape)).collect();
     let bias: Option<Vec<f32>> =
         with_bias.then(|| (0..shape.rows).map(|r| r as f32 * 0.01 - 0.3).collect());
     let linear = linear(shape, &weights, bias.as_deref());
@@ -98,40 +92,20 @@ fn check(shape: LinearShape, format: ActivationFormat, rows: usize, with_bias: b
             let mut out = vec![f32::NAN; rows * shape.rows];
             kernels.matmul(&linear, &quantized, &mut out, shape.rows);
             let bits: Vec<u32> = out.iter().map(|y| y.to_bits()).collect();
-            assert!(
-                bits == expected,
-                "{isa} {threads} threads {shape:?} {format:?} {rows} rows"
-            );
+            assert!(bits == expected, "{isa} {threads} threads {shape:?} {format:?} {rows} rows");
         }
     }
 }
 
 #[test]
 fn every_instruction_set_equals_the_reference() {
-    let shapes = [
-        (1, 1),
-        (16, 32),
-        (17, 33),
-        (5, 172),
-        (33, 256),
-        (20, 300),
-        (48, 1024),
-        (9, 2100),
-    ];
+    let shapes =
+        [(1, 1), (16, 32), (17, 33), (5, 172), (33, 256), (20, 300), (48, 1024), (9, 2100)];
     for (rows, columns) in shapes {
         for format in WeightFormat::ALL {
             for x in [ActivationFormat::A8, ActivationFormat::A12] {
                 for batch in [1, 2, 5, 6, 7, 13] {
-                    check(
-                        LinearShape {
-                            rows,
-                            columns,
-                            format,
-                        },
-                        x,
-                        batch,
-                        batch % 2 == 0,
-                    );
+                    check(LinearShape { rows, columns, format }, x, batch, batch % 2 == 0);
                 }
             }
         }
@@ -140,11 +114,7 @@ fn every_instruction_set_equals_the_reference() {
 
 #[test]
 fn a_faulty_row_is_reported_and_leaves_the_others_alone() {
-    let shape = LinearShape {
-        rows: 16,
-        columns: 64,
-        format: WeightFormat::I4,
-    };
+    let shape = LinearShape { rows: 16, columns: 64, format: WeightFormat::I4 };
     let mut numbers = Numbers(99);
     let weights: Vec<_> = (0..16).map(|_| weight_row(&mut numbers, shape)).collect();
     let linear = linear(shape, &weights, None);
@@ -157,13 +127,7 @@ fn a_faulty_row_is_reported_and_leaves_the_others_alone() {
         kernels.quantize(x, 64, ActivationFormat::A8, needs, &mut quantized, &faults);
         let mut out = vec![f32::NAN; 48];
         kernels.matmul(&linear, &quantized, &mut out, 16);
-        (
-            out,
-            faults
-                .into_iter()
-                .map(AtomicBool::into_inner)
-                .collect::<Vec<_>>(),
-        )
+        (out, faults.into_iter().map(AtomicBool::into_inner).collect::<Vec<_>>())
     };
     for isa in Isa::available() {
         let (clean, faults) = run(&x, isa);
@@ -173,9 +137,6 @@ fn a_faulty_row_is_reported_and_leaves_the_others_alone() {
         x[64 + 5] = 0.5;
         assert_eq!(faults, [false, true, false]);
         assert_eq!(damaged[16..32], [0.0; 16]);
-        assert_eq!(
-            (&damaged[..16], &damaged[32..]),
-            (&clean[..16], &clean[32..])
-        );
+        assert_eq!((&damaged[..16], &damaged[32..]), (&clean[..16], &clean[32..]));
     }
 }

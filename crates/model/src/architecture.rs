@@ -214,73 +214,22 @@ impl Architecture {
             self.kv_head_count != 0 && self.head_count.is_multiple_of(self.kv_head_count);
         let epsilon_ok = (1e-12..=1.0).contains(&self.norm_epsilon);
         let rules = [
-            (
-                in_range(self.vocab_count, limits::VOCAB_COUNT),
-                "vocab_count",
-                "in 1..=2^20",
-            ),
-            (
-                in_range(self.model_width, limits::WIDTH),
-                "model_width",
-                "in 1..=2^17",
-            ),
+            (in_range(self.vocab_count, limits::VOCAB_COUNT), "vocab_count", "in 1..=2^20"),
+            (in_range(self.model_width, limits::WIDTH), "model_width", "in 1..=2^17"),
             (self.model_width.is_multiple_of(2), "model_width", "even"),
-            (
-                in_range(self.layer_count, limits::LAYER_COUNT),
-                "layer_count",
-                "in 1..=1024",
-            ),
-            (
-                in_range(self.head_count, limits::HEAD_COUNT),
-                "head_count",
-                "in 1..=1024",
-            ),
-            (
-                in_range(self.kv_head_count, self.head_count),
-                "kv_head_count",
-                "in 1..=head_count",
-            ),
+            (in_range(self.layer_count, limits::LAYER_COUNT), "layer_count", "in 1..=1024"),
+            (in_range(self.head_count, limits::HEAD_COUNT), "head_count", "in 1..=1024"),
+            (in_range(self.kv_head_count, self.head_count), "kv_head_count", "in 1..=head_count"),
             (ratio_ok, "kv_head_count", "a divisor of head_count"),
-            (
-                in_range(self.head_width, limits::HEAD_WIDTH),
-                "head_width",
-                "in 2..=512",
-            ),
+            (in_range(self.head_width, limits::HEAD_WIDTH), "head_width", "in 2..=512"),
             (self.head_width.is_multiple_of(2), "head_width", "even"),
-            (
-                in_range(self.mlp_width, limits::WIDTH),
-                "mlp_width",
-                "in 1..=2^17",
-            ),
-            (
-                in_range(self.context_tokens, limits::CONTEXT),
-                "context_tokens",
-                "in 1..=2^20",
-            ),
+            (in_range(self.mlp_width, limits::WIDTH), "mlp_width", "in 1..=2^17"),
+            (in_range(self.context_tokens, limits::CONTEXT), "context_tokens", "in 1..=2^20"),
             (epsilon_ok, "norm_epsilon", "in 1e-12..=1"),
-            (
-                self.sliding_window != Some(0),
-                "sliding_window",
-                "at least 1",
-            ),
-            (
-                (1.0..=1e12).contains(&rope.theta),
-                "rope.theta",
-                "in 1..=1e12",
-            ),
-            (
-                in_range(rope.dims, self.head_width),
-                "rope.dims",
-                "in 2..=head_width",
-            ),
-            (rope.dims.is_multiple_of(2), "rope.dims", "even"),
-            (
-                rope.scaling.is_sane(),
-                "rope.scaling",
-                "finite, with factor in 1..=1e4",
-            ),
+            (self.sliding_window != Some(0), "sliding_window", "at least 1"),
         ];
-        match { rules }.find(|(holds, ..)| !holds) {
+        let mut rules = rules.into_iter().chain(self.rope.rules(self.head_width));
+        match rules.find(|(holds, ..)| !holds) {
             Some((_, field, rule)) => Err(ArchitectureError { field, rule }),
             None => Ok(()),
         }
@@ -365,25 +314,14 @@ impl RopeScaling {
         match self {
             Self::None => true,
             Self::Linear { factor } => factor_ok(factor),
-            Self::Llama3 {
-                factor,
-                low_freq_factor,
-                high_freq_factor,
-                original_context,
-            } => {
+            Self::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
                 factor_ok(factor)
                     && (1e-3..=1e3).contains(&low_freq_factor)
                     && high_freq_factor > low_freq_factor
                     && high_freq_factor <= 1e3
                     && in_range(original_context, limits::CONTEXT)
             }
-            Self::Yarn {
-                factor,
-                beta_fast,
-                beta_slow,
-                attention_factor,
-                original_context,
-            } => {
+            Self::Yarn { factor, beta_fast, beta_slow, attention_factor, original_context } => {
                 factor_ok(factor)
                     && beta_slow > 0.0
                     && beta_fast > beta_slow
@@ -428,10 +366,7 @@ mod tests {
 
     #[test]
     fn parameter_count_follows_from_the_shapes() {
-        let count: usize = tiny()
-            .tensors()
-            .map(|(_, (rows, columns))| rows * columns)
-            .sum();
+        let count: usize = tiny().tensors().map(|(_, (rows, columns))| rows * columns).sum();
         assert_eq!(count, 260_032);
     }
 
@@ -447,11 +382,7 @@ mod tests {
             ("norm_epsilon", |a| a.norm_epsilon = f32::NAN),
             ("sliding_window", |a| a.sliding_window = Some(0)),
             ("rope.dims", |a| a.rope.dims = 10),
-            ("rope.scaling", |a| {
-                a.rope.scaling = RopeScaling::Linear {
-                    factor: f64::INFINITY,
-                }
-            }),
+            ("rope.scaling", |a| a.rope.scaling = RopeScaling::Linear { factor: f64::INFINITY }),
         ];
         assert_eq!(tiny().check(), Ok(()));
         for (field, damage) in cases {

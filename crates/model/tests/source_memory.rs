@@ -1,9 +1,6 @@
 //! How much memory a model file can make the reader take. Alone in its process, because the count
 //! is of the whole process.
-#![expect(
-    clippy::print_stdout,
-    reason = "functions that tests share are tests too"
-)]
+#![expect(clippy::print_stdout, reason = "functions that tests share are tests too")]
 
 use std::collections::BTreeMap;
 
@@ -34,10 +31,7 @@ fn check(what: &str, size: usize, read: impl FnOnce()) {
     let taken = taken(read);
     let limit = FACTOR * size + FIXED_BYTES;
     println!("{what}: {size} bytes, {taken} taken");
-    assert!(
-        taken <= limit,
-        "{what}: {size} bytes make {taken}, limit {limit}"
-    );
+    assert!(taken <= limit, "{what}: {size} bytes make {taken}, limit {limit}");
 }
 
 fn text(bytes: &[u8]) -> Vec<u8> {
@@ -64,12 +58,7 @@ fn array(key: &str, kind: u32, count: u64, bytes: &[u8]) -> Vec<u8> {
 
 /// Files that announce much more than they have, or have as many small things as fit.
 fn gguf_files() -> Vec<(&'static str, Vec<u8>)> {
-    let model = [
-        text(b"tokenizer.ggml.model"),
-        vec![8, 0, 0, 0],
-        text(b"llama"),
-    ]
-    .concat();
+    let model = [text(b"tokenizer.ggml.model"), vec![8, 0, 0, 0], text(b"llama")].concat();
     let many_empty_pieces = array("tokenizer.ggml.tokens", 8, 60_000, &vec![0; 8 * 60_000]);
     let pieces = [model.clone(), many_empty_pieces].concat();
     let announced = array("tokenizer.ggml.tokens", 8, 1 << 60, &[0; 64]);
@@ -88,10 +77,7 @@ fn gguf_files() -> Vec<(&'static str, Vec<u8>)> {
     let tensors: Vec<u8> = (0..20_000).flat_map(tensor).chain(data).collect();
     vec![
         ("huge counts", gguf(u64::MAX, u64::MAX, &[])),
-        (
-            "huge counts within the limits",
-            gguf(65_536, 65_536, &[0; 64]),
-        ),
+        ("huge counts within the limits", gguf(65_536, 65_536, &[0; 64])),
         ("huge text", gguf(0, 1, &[255; 64])),
         ("announced pieces", gguf(0, 1, &announced)),
         ("empty pieces", gguf(0, 2, &pieces)),
@@ -106,10 +92,7 @@ fn wide_array(element: &str) -> String {
 }
 
 fn folder(config: &str, weights: Vec<u8>) -> BTreeMap<String, Vec<u8>> {
-    let files = [
-        ("config.json", config.into()),
-        ("model.safetensors", weights),
-    ];
+    let files = [("config.json", config.into()), ("model.safetensors", weights)];
     files.map(|(name, bytes)| (name.to_owned(), bytes)).into()
 }
 
@@ -175,10 +158,7 @@ fn damaged_models_take_little() {
     for bit in (0..8 * 4096).step_by(3) {
         damaged[bit / 8] ^= 1 << (bit % 8);
         let taken = taken(|| drop(fuzz::model_file(&damaged)));
-        assert!(
-            taken <= FACTOR * file.len() + FIXED_BYTES,
-            "bit {bit}: {taken}"
-        );
+        assert!(taken <= FACTOR * file.len() + FIXED_BYTES, "bit {bit}: {taken}");
         damaged[bit / 8] ^= 1 << (bit % 8);
     }
 }
@@ -209,14 +189,8 @@ fn wide_weights_take_little() {
         ("many tensors", format!("{{{}}}", many.join(","))),
         ("deep", "{\"a\":".repeat(50_000)),
         ("wide", format!("{{\"a\":[{}", repeated("[],"))),
-        (
-            "long shape",
-            format!("{{\"a\":{{\"shape\":[{}", repeated("1,")),
-        ),
-        (
-            "metadata",
-            format!("{{\"__metadata__\":[{}", repeated("{},")),
-        ),
+        ("long shape", format!("{{\"a\":{{\"shape\":[{}", repeated("1,"))),
+        ("metadata", format!("{{\"__metadata__\":[{}", repeated("{},"))),
     ] {
         let files = folder(LARGEST, safetensors(header.as_bytes()));
         check(what, header.len(), || {
@@ -231,10 +205,7 @@ fn wide_settings_take_little() {
     let one = [safetensors(one.as_bytes()), vec![0; 4]].concat();
     for (what, template) in [
         ("wide template", wide_array("[]")),
-        (
-            "empty templates",
-            wide_array(r#"{"name":"","template":""}"#),
-        ),
+        ("empty templates", wide_array(r#"{"name":"","template":""}"#)),
         ("long template", format!("\"{}\"", "x".repeat(2 << 20))),
     ] {
         let mut files = folder(LARGEST, one.clone());
@@ -246,11 +217,7 @@ fn wide_settings_take_little() {
             assert!(error.to_string().starts_with("tokenizer_config.json: "));
         });
     }
-    for (key, element) in [
-        ("x", "[]"),
-        ("architectures", "\"\""),
-        ("layer_types", "\"\""),
-    ] {
+    for (key, element) in [("x", "[]"), ("architectures", "\"\""), ("layer_types", "\"\"")] {
         let config = format!("{{\"{key}\":{}}}", wide_array(element));
         check(key, config.len(), || {
             let _ = fuzz::hugging_face_config(config.as_bytes());

@@ -46,10 +46,7 @@ pub fn attend(query: &A12Row, seen: &[KeyValue], score_scale: f32) -> Vec<f32> {
     let weights: Vec<f32> = scores.iter().map(|&t| weight(t - top)).collect();
 
     let one = (1_u32 << DENOMINATOR_BITS) as f32;
-    let denominator: i64 = weights
-        .iter()
-        .map(|&p| (p * one).round_ties_even() as i64)
-        .sum();
+    let denominator: i64 = weights.iter().map(|&p| (p * one).round_ties_even() as i64).sum();
 
     let chunks = chunk_sums(seen, &weights);
     let Some(exponent) = chunks.iter().map(|c| c.exponent).max() else {
@@ -73,10 +70,7 @@ fn weight(x: f32) -> f32 {
 }
 
 fn dot(a: &[i16], b: &[i16]) -> i32 {
-    a.iter()
-        .zip(b)
-        .map(|(&a, &b)| i32::from(a) * i32::from(b))
-        .sum()
+    a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
 }
 
 /// `x * 2^shift` rounded to the nearest integer, ties to even.
@@ -121,33 +115,20 @@ mod tests {
     use super::*;
 
     fn head(seed: usize, width: usize) -> Vec<f32> {
-        (0..width)
-            .map(|i| (((seed * 31 + i * 17) % 101) as f32 - 50.0) / 25.0)
-            .collect()
+        (0..width).map(|i| (((seed * 31 + i * 17) % 101) as f32 - 50.0) / 25.0).collect()
     }
 
     fn float_attention(query: &[f32], keys: &[Vec<f32>], values: &[Vec<f32>]) -> Vec<f64> {
         let dot = |a: &[f32], b: &[f32]| -> f64 {
-            a.iter()
-                .zip(b)
-                .map(|(&a, &b)| f64::from(a) * f64::from(b))
-                .sum()
+            a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
         };
-        let scores: Vec<f64> = keys
-            .iter()
-            .map(|k| dot(query, k) / (query.len() as f64).sqrt())
-            .collect();
+        let scores: Vec<f64> =
+            keys.iter().map(|k| dot(query, k) / (query.len() as f64).sqrt()).collect();
         let top = scores.iter().copied().fold(f64::MIN, f64::max);
         let weights: Vec<f64> = scores.iter().map(|s| (s - top).exp()).collect();
         let total: f64 = weights.iter().sum();
         (0..query.len())
-            .map(|i| {
-                weights
-                    .iter()
-                    .zip(values)
-                    .map(|(w, v)| w * f64::from(v[i]))
-                    .sum::<f64>()
-            })
+            .map(|i| weights.iter().zip(values).map(|(w, v)| w * f64::from(v[i])).sum::<f64>())
             .map(|sum| sum / total)
             .collect()
     }
@@ -194,9 +175,6 @@ mod tests {
             key: quantize_head(&[1.0, 2.0]).expect("sound"),
             value: quantize_head(&[0.0, 0.0]).expect("sound"),
         }];
-        assert_eq!(
-            attend(&quantize_head(&[1.0, 1.0]).expect("sound"), &seen, 1.0),
-            [0.0, 0.0]
-        );
+        assert_eq!(attend(&quantize_head(&[1.0, 1.0]).expect("sound"), &seen, 1.0), [0.0, 0.0]);
     }
 }

@@ -58,11 +58,7 @@ pub fn mean_pool(rows: &[Vec<f32>]) -> Vec<f32> {
         .map(|i| {
             let sum: i64 = rows
                 .iter()
-                .map(|row| {
-                    (f64::from(row[i]) * unit)
-                        .clamp(-limit, limit)
-                        .round_ties_even() as i64
-                })
+                .map(|row| (f64::from(row[i]) * unit).clamp(-limit, limit).round_ties_even() as i64)
                 .sum();
             (sum as f64 / (rows.len() as f64 * unit)) as f32
         })

@@ -26,11 +26,7 @@ impl Noise {
         let mut hasher = blake3::Hasher::new_derive_key(DOMAIN);
         hasher.update(&seed.to_le_bytes());
         hasher.update(&position.to_le_bytes());
-        Self {
-            stream: hasher.finalize_xof(),
-            block: [0; BLOCK_BYTES],
-            block_index: None,
-        }
+        Self { stream: hasher.finalize_xof(), block: [0; BLOCK_BYTES], block_index: None }
     }
 
     /// `-ln(-ln(u))` with `u = (word + 1/2) / 2^32`.
@@ -78,10 +74,6 @@ mod tests {
         let samples: Vec<f64> = (0..200_000).map(|t| noise.gumbel(t)).collect();
         let mean = samples.iter().sum::<f64>() / samples.len() as f64;
         assert!((mean - 0.577_215_66).abs() < 0.01, "{mean}");
-        assert!(
-            samples
-                .iter()
-                .all(|&g| (GUMBEL_MIN..GUMBEL_MAX).contains(&g))
-        );
+        assert!(samples.iter().all(|&g| (GUMBEL_MIN..GUMBEL_MAX).contains(&g)));
     }
 }

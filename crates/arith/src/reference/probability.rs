@@ -36,11 +36,7 @@ mod tests {
         let logits: Vec<f32> = (0..1000).map(|i| ((i * 37) % 101) as f32 * 0.13).collect();
         let top = logits.iter().copied().fold(f32::MIN, f32::max);
         let log_total = log_total(logits.iter().map(|&l| mass(l, top)).sum());
-        let exact = logits
-            .iter()
-            .map(|&l| f64::from(l - top).exp())
-            .sum::<f64>()
-            .ln();
+        let exact = logits.iter().map(|&l| f64::from(l - top).exp()).sum::<f64>().ln();
         for &logit in &logits {
             let expected = f64::from(logit - top) - exact;
             assert!((f64::from(logprob(logit, top, log_total)) - expected).abs() < 1e-5);

@@ -72,28 +72,18 @@ impl Kernels {
         assert_eq!(out.len(), rows.len() * width, "T rows");
         assert_eq!(queries.query.codes.len(), out.len(), "queries of T rows");
         let shared = SharedMut::new(out);
-        self.team()
-            .share(spans.len() * shape.kv_head_count, &|index| {
-                let span = &spans[index / shape.kv_head_count];
-                let head = index % shape.kv_head_count;
-                SCRATCH.with_borrow_mut(|scratch| {
-                    let rows_at_once = (QUERIES_AT_ONCE / shape.ratio()).max(1);
-                    for first in span.rows.clone().step_by(rows_at_once) {
-                        let range = first..span.rows.end.min(first + rows_at_once);
-                        let part = Part {
-                            shape,
-                            pool,
-                            layer,
-                            head,
-                            queries,
-                            rows,
-                            span,
-                            range,
-                        };
-                        part.attend(self, scratch, shared);
-                    }
-                });
+        self.team().share(spans.len() * shape.kv_head_count, &|index| {
+            let span = &spans[index / shape.kv_head_count];
+            let head = index % shape.kv_head_count;
+            SCRATCH.with_borrow_mut(|scratch| {
+                let rows_at_once = (QUERIES_AT_ONCE / shape.ratio()).max(1);
+                for first in span.rows.clone().step_by(rows_at_once) {
+                    let range = first..span.rows.end.min(first + rows_at_once);
+                    let part = Part { shape, pool, layer, head, queries, rows, span, range };
+                    part.attend(self, scratch, shared);
+                }
             });
+        });
     }
 }
 
@@ -162,14 +152,7 @@ impl Part<'_> {
         }
         self.weigh(isa, &chunks, keys, scratch);
         let largest: Vec<Option<i32>> = (0..queries)
-            .map(|q| {
-                scratch
-                    .query_exponents(q, chunks.all.len())
-                    .iter()
-                    .copied()
-                    .flatten()
-                    .max()
-            })
+            .map(|q| scratch.query_exponents(q, chunks.all.len()).iter().copied().flatten().max())
             .collect();
         scratch.totals.fill(0.0);
         for chunk in chunks.all.clone() {
@@ -218,9 +201,7 @@ impl Part<'_> {
     fn pages(&self, chunks: &Chunks) -> impl Iterator<Item = PageHead<'_>> {
         let sequence = self.span.pages[chunks.pages.clone()].iter().copied();
         let tree = self.span.tree.map(|tree| tree.page);
-        sequence
-            .chain(tree)
-            .map(|page| self.pool.head(page, self.layer, self.head))
+        sequence.chain(tree).map(|page| self.pool.head(page, self.layer, self.head))
     }
 
     fn gather_queries(&self, codes: &mut [i16]) {
@@ -310,13 +291,11 @@ impl Part<'_> {
         let (page_u, tree_u) = u.split_at(chunks.pages.len() * CHUNK);
         let (page_weights, tree_weights) = weights.split_at_mut(page_u.len());
         for (exponent, chunk) in exponents.iter_mut().zip(chunks.all.clone()) {
-            let page = chunk
-                .checked_sub(chunks.pages.start)
-                .filter(|_| chunks.pages.contains(&chunk));
+            let page =
+                chunk.checked_sub(chunks.pages.start).filter(|_| chunks.pages.contains(&chunk));
             let places = page.map(|page| page * CHUNK..(page + 1) * CHUNK);
-            let mut largest = places
-                .clone()
-                .map_or(0.0, |places| softmax::largest(isa, &page_u[places]));
+            let mut largest =
+                places.clone().map_or(0.0, |places| softmax::largest(isa, &page_u[places]));
             let in_chunk = |slot: usize| positions[slot] / CHUNK == chunk;
             for slot in (0..positions.len()).filter(|&slot| in_chunk(slot)) {
                 largest = largest.max(tree_u[slot]);
@@ -331,12 +310,7 @@ impl Part<'_> {
             }
             for slot in (0..positions.len()).filter(|&slot| in_chunk(slot)) {
                 let slot = slot..slot + 1;
-                softmax::to_integers(
-                    isa,
-                    &tree_u[slot.clone()],
-                    exponent,
-                    &mut tree_weights[slot],
-                );
+                softmax::to_integers(isa, &tree_u[slot.clone()], exponent, &mut tree_weights[slot]);
             }
         }
     }
@@ -368,20 +342,11 @@ impl Part<'_> {
             scratch.sums[..queries * width].fill(0);
         }
         let in_chunk = |&position: &usize| position / CHUNK == chunk;
-        if let Some(tree) = self
-            .span
-            .tree
-            .filter(|tree| tree.positions.iter().any(in_chunk))
-        {
+        if let Some(tree) = self.span.tree.filter(|tree| tree.positions.iter().any(in_chunk)) {
             let mut x = vec![0_i16; (queries - 1) * keys + CHUNK];
             let tree_at = chunks.pages.len() * CHUNK;
             for q in 0..queries {
-                for (slot, _) in tree
-                    .positions
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, p)| in_chunk(p))
-                {
+                for (slot, _) in tree.positions.iter().enumerate().filter(|(_, p)| in_chunk(p)) {
                     x[q * keys + slot] = scratch.weights[q * keys + tree_at + slot];
                 }
             }

@@ -59,11 +59,7 @@ impl KvPool {
     pub fn new(shape: HeadsShape, layer_count: usize, page_count: usize) -> Self {
         shape.assert_valid();
         let pages = std::iter::repeat_with(|| None).take(page_count).collect();
-        Self {
-            shape,
-            layer_count,
-            pages,
-        }
+        Self { shape, layer_count, pages }
     }
 
     /// Heads of each layer.
@@ -146,9 +142,8 @@ impl KvPool {
         let index = layer * shape.kv_head_count + head;
         let slot = to.slot as usize;
         assert!(slot < CHUNK && layer < self.layer_count && head < shape.kv_head_count);
-        let page = self.pages[to.page.0 as usize]
-            .as_mut()
-            .expect("pages are ensured before writes");
+        let page =
+            self.pages[to.page.0 as usize].as_mut().expect("pages are ensured before writes");
         let scales = &mut page.scales[index * CHUNK * 2..(index + 1) * CHUNK * 2];
         scales[slot] = key.1;
         scales[CHUNK + slot] = value.1;
@@ -166,20 +161,13 @@ impl KvPool {
     /// One layer and head of a page that was written.
     pub(super) fn head(&self, page: PageId, layer: usize, head: usize) -> PageHead<'_> {
         let index = layer * self.shape.kv_head_count + head;
-        let page = self.pages[page.0 as usize]
-            .as_ref()
-            .expect("only written pages are read");
+        let page = self.pages[page.0 as usize].as_ref().expect("only written pages are read");
         let len = codes_len(self.shape);
         let (keys, values) =
             page.codes[index * len..(index + 1) * len].split_at(self.shape.head_width * CHUNK);
         let (key_scales, value_scales) =
             page.scales[index * CHUNK * 2..(index + 1) * CHUNK * 2].split_at(CHUNK);
-        PageHead {
-            keys,
-            values,
-            key_scales,
-            value_scales,
-        }
+        PageHead { keys, values, key_scales, value_scales }
     }
 }
 
@@ -194,10 +182,7 @@ fn read_slot(
     key: &mut [i16],
     value: &mut [i16],
 ) {
-    for (key, pair) in key
-        .chunks_exact_mut(2)
-        .zip(page.keys.chunks_exact(CHUNK * 2))
-    {
+    for (key, pair) in key.chunks_exact_mut(2).zip(page.keys.chunks_exact(CHUNK * 2)) {
         key.copy_from_slice(&pair[slot * 2..slot * 2 + 2]);
     }
     let row = &page.values[slot / 2 * shape.padded_width() * 2..];

@@ -101,33 +101,13 @@ impl Kernels {
             (angles, angles, rows),
             "T rows"
         );
-        assert!(
-            rope.pairs * 2 <= shape.head_width,
-            "rotated elements are within the head"
-        );
+        assert!(rope.pairs * 2 <= shape.head_width, "rotated elements are within the head");
         let rope = Some(rope);
-        let query = Before {
-            norm: norms.map(|norms| (norms.query, norms.epsilon)),
-            rope,
-        };
-        let key = Before {
-            norm: norms.map(|norms| (norms.key, norms.epsilon)),
-            rope,
-        };
-        let value = Before {
-            norm: None,
-            rope: None,
-        };
+        let query = Before { norm: norms.map(|norms| (norms.query, norms.epsilon)), rope };
+        let key = Before { norm: norms.map(|norms| (norms.key, norms.epsilon)), rope };
+        let value = Before { norm: None, rope: None };
         let (h, g, width) = (shape.head_count, shape.kv_head_count, shape.head_width);
-        self.heads(
-            x.query,
-            h,
-            width,
-            query,
-            score_scale,
-            &mut heads.query,
-            faults,
-        );
+        self.heads(x.query, h, width, query, score_scale, &mut heads.query, faults);
         self.heads(x.key, g, width, key, 1.0, &mut heads.key, faults);
         self.heads(x.value, g, width, value, 1.0, &mut heads.value, faults);
         for (t, &slot) in slots.iter().enumerate() {
@@ -168,11 +148,7 @@ impl Kernels {
                     // SAFETY: row `t` belongs to one member, and with it these places.
                     let (head, codes, scale) = unsafe {
                         let head = at * width;
-                        (
-                            x.range(head, width),
-                            codes.range(head, width),
-                            scales.range(at, 1),
-                        )
+                        (x.range(head, width), codes.range(head, width), scales.range(at, 1))
                     };
                     let sound = prepare_head(self.isa(), head, t, before);
                     match quantize_head(self.isa(), head, codes).filter(|_| sound) {
@@ -200,13 +176,7 @@ fn prepare_head(isa: Isa, head: &mut [f32], t: usize, before: Before<'_>) -> boo
     }
     if let Some(rope) = before.rope {
         let angles = t * rope.pairs..(t + 1) * rope.pairs;
-        rotate_head(
-            isa,
-            head,
-            &rope.cos[angles.clone()],
-            &rope.sin[angles],
-            rope.pairing,
-        );
+        rotate_head(isa, head, &rope.cos[angles.clone()], &rope.sin[angles], rope.pairing);
     }
     sound
 }
@@ -223,9 +193,7 @@ per_isa! {
 #[inline(always)]
 fn generic_quantize_head(head: &[f32], codes: &mut [i16]) -> Option<f32> {
     let limit = A12_CODE_MAX as f32;
-    let bits = head
-        .iter()
-        .fold(0, |largest, &x| magnitude_bits(x).max(largest));
+    let bits = head.iter().fold(0, |largest, &x| magnitude_bits(x).max(largest));
     if bits >= ATTENTION_INPUT_LARGEST.to_bits() {
         return None;
     }

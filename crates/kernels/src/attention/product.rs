@@ -53,10 +53,7 @@ fn portable<const ADD: bool>(task: Product<'_>, out: &mut [i32]) {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[expect(
-    clippy::needless_range_loop,
-    reason = "indices name rows and vectors of several arrays"
-)]
+#[expect(clippy::needless_range_loop, reason = "indices name rows and vectors of several arrays")]
 mod vector {
     use super::Product;
     use crate::lanes::{Avx2, Avx512, Lanes};
@@ -108,8 +105,7 @@ mod vector {
             // SAFETY: lanes `lane .. lane + C * ROWS` exist.
             unsafe {
                 let at = |t: usize, c: usize| {
-                    out.add((first + t) * task.lanes + lane + c * L::ROWS)
-                        .cast::<u8>()
+                    out.add((first + t) * task.lanes + lane + c * L::ROWS).cast::<u8>()
                 };
                 let mut sums = [[L::zero(); C]; T];
                 if ADD {

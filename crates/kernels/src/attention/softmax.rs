@@ -33,9 +33,7 @@ fn generic_largest(scores: &[f32]) -> f32 {
             *lane = if score > *lane { score } else { *lane };
         }
     }
-    lanes
-        .into_iter()
-        .fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a })
+    lanes.into_iter().fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a })
 }
 
 per_isa! {

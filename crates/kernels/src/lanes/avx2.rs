@@ -22,10 +22,7 @@ unsafe fn flush(y: __m256) -> __m256 {
 }
 
 // SAFETY (for every block below): the caller of a `Lanes` function has AVX2 and valid pointers.
-#[expect(
-    clippy::undocumented_unsafe_blocks,
-    reason = "one reason for all, stated above"
-)]
+#[expect(clippy::undocumented_unsafe_blocks, reason = "one reason for all, stated above")]
 impl Lanes for Avx2 {
     const ROWS: usize = 8;
     type V = __m256i;

@@ -21,10 +21,7 @@ unsafe fn flush(y: __m512) -> __m512 {
 }
 
 // SAFETY (for every block below): the caller of a `Lanes` function has AVX-512 and valid pointers.
-#[expect(
-    clippy::undocumented_unsafe_blocks,
-    reason = "one reason for all, stated above"
-)]
+#[expect(clippy::undocumented_unsafe_blocks, reason = "one reason for all, stated above")]
 impl Lanes for Avx512 {
     const ROWS: usize = 16;
     type V = __m512i;

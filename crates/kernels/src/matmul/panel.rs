@@ -15,9 +15,7 @@ pub(super) struct WidePanel {
 
 impl WidePanel {
     pub(super) fn new(blocks: usize) -> Self {
-        Self {
-            quads: vec![[[0; 4]; TILE_ROWS]; blocks * (BLOCK / 4)],
-        }
+        Self { quads: vec![[[0; 4]; TILE_ROWS]; blocks * (BLOCK / 4)] }
     }
 
     /// Spreads row group `g`.

@@ -41,8 +41,7 @@ fn generic_row(row: &[f32], format: ActivationFormat, out: &mut RowOut<'_>) -> O
 
 #[inline(always)]
 fn largest_bits(row: &[f32]) -> u32 {
-    row.iter()
-        .fold(0, |largest, &x| largest.max(magnitude_bits(x)))
+    row.iter().fold(0, |largest, &x| largest.max(magnitude_bits(x)))
 }
 
 #[inline(always)]
@@ -81,11 +80,9 @@ fn a8(row: &[f32], largest: f32, out: &mut RowOut<'_>) -> f32 {
         let group_bits = bits.into_iter().fold(0, u32::max);
         let n = match scale == 0.0 {
             true => 1.0,
-            false => multiple(
-                f32::from_bits(group_bits),
-                scale * BLOCK_STEPS,
-                A8_GROUP_MULTIPLIER_MAX,
-            ),
+            false => {
+                multiple(f32::from_bits(group_bits), scale * BLOCK_STEPS, A8_GROUP_MULTIPLIER_MAX)
+            }
         };
         out.group_multipliers[g] = f64::from(n);
         let unit = scale * n;
@@ -94,11 +91,8 @@ fn a8(row: &[f32], largest: f32, out: &mut RowOut<'_>) -> f32 {
                 true => (1.0, 0.0),
                 false => {
                     let block_largest = f32::from_bits(bits[b]);
-                    let r = multiple(
-                        block_largest,
-                        unit * A8_CODE_MAX as f32,
-                        A8_BLOCK_MULTIPLIER_MAX,
-                    );
+                    let r =
+                        multiple(block_largest, unit * A8_CODE_MAX as f32, A8_BLOCK_MULTIPLIER_MAX);
                     (r, 1.0 / (unit * r))
                 }
             };

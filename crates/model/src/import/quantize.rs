@@ -26,11 +26,7 @@ impl QuantizeError {
     /// Root of the mean squared difference relative to the weights.
     #[must_use]
     pub fn relative(self) -> f64 {
-        if self.weights == 0.0 {
-            0.0
-        } else {
-            (self.differences / self.weights).sqrt()
-        }
+        if self.weights == 0.0 { 0.0 } else { (self.differences / self.weights).sqrt() }
     }
 
     /// Adds what another part cost.
@@ -68,9 +64,7 @@ pub fn quantize_row(
         WeightFormat::I4 => (blocks.map(i4_step).collect(), I4_MULTIPLIER_MAX),
         WeightFormat::I4Offset => return quantize_with_offsets(row),
     };
-    let largest = steps
-        .iter()
-        .fold(0.0, |largest: f32, step| largest.max(step.abs()));
+    let largest = steps.iter().fold(0.0, |largest: f32, step| largest.max(step.abs()));
     let Some(scale) = row_scale(largest, multiplier_max)? else {
         return Ok(zero_row(row));
     };
@@ -82,14 +76,8 @@ pub fn quantize_row(
             WeightFormat::I8 => (step / scale).ceil().min(multiplier_max as f32),
             _ => (step / scale).round_ties_even(),
         };
-        let inverse = if multiplier == 0.0 {
-            0.0
-        } else {
-            1.0 / (scale * multiplier)
-        };
-        push_block(&mut quantized, block, multiplier as i8, 0, |w| {
-            code(w * inverse, low, high)
-        });
+        let inverse = if multiplier == 0.0 { 0.0 } else { 1.0 / (scale * multiplier) };
+        push_block(&mut quantized, block, multiplier as i8, 0, |w| code(w * inverse, low, high));
     }
     let error = QuantizeError::of(row, &quantized);
     Ok((quantized, error))
@@ -105,12 +93,8 @@ pub(super) fn import_codes(
     format: WeightFormat,
 ) -> Result<(WeightRow, QuantizeError), ScaleOutOfRange> {
     let zero_at = |block: &CodeBlock| -I4_CODE_MIN as f32 * block.scale - block.offset;
-    let largest = blocks
-        .iter()
-        .fold(0.0, |largest: f32, b| largest.max(b.scale.abs()));
-    let largest_offset = blocks
-        .iter()
-        .fold(0.0, |largest: f32, b| largest.max(zero_at(b).abs()));
+    let largest = blocks.iter().fold(0.0, |largest: f32, b| largest.max(b.scale.abs()));
+    let largest_offset = blocks.iter().fold(0.0, |largest: f32, b| largest.max(zero_at(b).abs()));
     let needed = match format {
         WeightFormat::I4Offset => {
             largest.max(largest_offset * I4_MULTIPLIER_MAX as f32 / I4_OFFSET_MAX as f32)
@@ -119,11 +103,7 @@ pub(super) fn import_codes(
     };
     let row: Vec<f32> = blocks
         .iter()
-        .flat_map(|b| {
-            b.codes
-                .iter()
-                .map(move |&c| b.scale * f32::from(c) - b.offset)
-        })
+        .flat_map(|b| b.codes.iter().map(move |&c| b.scale * f32::from(c) - b.offset))
         .take(columns)
         .collect();
     let Some(scale) = row_scale(needed, I4_MULTIPLIER_MAX)? else {
@@ -135,9 +115,7 @@ pub(super) fn import_codes(
         let offset = match format {
             WeightFormat::I4Offset => {
                 let limit = I4_OFFSET_MAX as f32;
-                (zero_at(block) / scale)
-                    .round_ties_even()
-                    .clamp(-limit, limit) as i16
+                (zero_at(block) / scale).round_ties_even().clamp(-limit, limit) as i16
             }
             _ => 0,
         };
@@ -145,9 +123,7 @@ pub(super) fn import_codes(
         quantized.offsets.push(offset);
         let left = columns - quantized.codes.len();
         let codes = block.codes.iter().take(left);
-        quantized
-            .codes
-            .extend(codes.map(|&c| c.cast_signed() + I4_CODE_MIN as i8));
+        quantized.codes.extend(codes.map(|&c| c.cast_signed() + I4_CODE_MIN as i8));
     }
     let error = QuantizeError::of(&row, &quantized);
     Ok((quantized, error))
@@ -168,18 +144,11 @@ fn quantize_with_offsets(row: &[f32]) -> Result<(WeightRow, QuantizeError), Scal
         .map(|(block, &(step, zero))| {
             let mut codes = [0; BLOCK];
             for (c, &w) in codes.iter_mut().zip(block) {
-                let q = if step == 0.0 {
-                    0
-                } else {
-                    code((w - zero) / step, I4_CODE_MIN, I4_CODE_MAX)
-                };
+                let q =
+                    if step == 0.0 { 0 } else { code((w - zero) / step, I4_CODE_MIN, I4_CODE_MAX) };
                 *c = (q - I4_CODE_MIN as i8).cast_unsigned();
             }
-            CodeBlock {
-                codes,
-                scale: step,
-                offset: -I4_CODE_MIN as f32 * step - zero,
-            }
+            CodeBlock { codes, scale: step, offset: -I4_CODE_MIN as f32 * step - zero }
         })
         .collect();
     let (mut quantized, _) = import_codes(&blocks, row.len(), WeightFormat::I4Offset)?;
@@ -246,19 +215,14 @@ fn code(x: f32, low: i32, high: i32) -> i8 {
 
 /// The step that maps the largest weight to 127.
 fn i8_step(block: &[f32]) -> f32 {
-    block
-        .iter()
-        .fold(0.0, |largest: f32, w| largest.max(w.abs()))
-        / I8_CODE_MAX as f32
+    block.iter().fold(0.0, |largest: f32, w| largest.max(w.abs())) / I8_CODE_MAX as f32
 }
 
 /// The step with the least squared error, with a sign.
 fn i4_step(block: &[f32]) -> f32 {
     let mut padded = [0.0; BLOCK];
     padded[..block.len()].copy_from_slice(block);
-    let largest = block
-        .iter()
-        .fold(0.0, |a: f32, &w| if w.abs() > a.abs() { w } else { a });
+    let largest = block.iter().fold(0.0, |a: f32, &w| if w.abs() > a.abs() { w } else { a });
     if largest == 0.0 {
         return 0.0;
     }
@@ -310,9 +274,7 @@ mod tests {
             .map(|_| {
                 (0..12)
                     .map(|_| {
-                        state = state
-                            .wrapping_mul(6_364_136_223_846_793_005)
-                            .wrapping_add(1);
+                        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                         (state >> 40) as f32 / 16_777_216.0 - 0.5
                     })
                     .sum()
@@ -324,21 +286,9 @@ mod tests {
     fn errors_on_a_gaussian_row_are_what_the_bits_allow() {
         let row = gaussian_row(4096);
         let relative = |format| quantize_row(&row, format).expect("in range").1.relative();
-        assert!(
-            relative(WeightFormat::I8) < 0.007,
-            "{}",
-            relative(WeightFormat::I8)
-        );
-        assert!(
-            relative(WeightFormat::I4) < 0.087,
-            "{}",
-            relative(WeightFormat::I4)
-        );
-        assert!(
-            relative(WeightFormat::I4Offset) < 0.087,
-            "{}",
-            relative(WeightFormat::I4Offset)
-        );
+        assert!(relative(WeightFormat::I8) < 0.007, "{}", relative(WeightFormat::I8));
+        assert!(relative(WeightFormat::I4) < 0.087, "{}", relative(WeightFormat::I4));
+        assert!(relative(WeightFormat::I4Offset) < 0.087, "{}", relative(WeightFormat::I4Offset));
     }
 
     #[test]
@@ -347,11 +297,7 @@ mod tests {
             .map(|b| {
                 let scale = [0.5, -0.25, 0.125, -0.5][b];
                 let codes = std::array::from_fn(|i| ((i * 7 + b) % 16) as u8);
-                CodeBlock {
-                    codes,
-                    scale,
-                    offset: 8.0 * scale,
-                }
+                CodeBlock { codes, scale, offset: 8.0 * scale }
             })
             .collect();
         let (row, error) = import_codes(&blocks, 120, WeightFormat::I4).expect("in range");

@@ -20,12 +20,7 @@ impl Big {
     }
 
     fn power(&mut self, base: f64, exponent: f64) -> BigFloat {
-        Self::of(base).pow(
-            &Self::of(exponent),
-            PRECISION,
-            ROUNDING,
-            &mut self.constants,
-        )
+        Self::of(base).pow(&Self::of(exponent), PRECISION, ROUNDING, &mut self.constants)
     }
 
     fn cos_sin(&mut self, angle: &BigFloat, factor: f64) -> (f64, f64) {
@@ -45,16 +40,12 @@ fn to_f64(x: &BigFloat) -> f64 {
 /// The tables of `architecture`.
 #[must_use]
 pub fn rope_tables(architecture: &Architecture) -> RopeTables {
-    let mut big = Big {
-        constants: Consts::new().expect("constants are computed on demand"),
-    };
+    let mut big = Big { constants: Consts::new().expect("constants are computed on demand") };
     let rope = architecture.rope;
     let pairs = rope.dims as usize / 2;
     let frequencies: Vec<BigFloat> = (0..pairs).map(|i| frequency(&mut big, rope, i)).collect();
     let factor = match rope.scaling {
-        RopeScaling::Yarn {
-            attention_factor, ..
-        } => attention_factor,
+        RopeScaling::Yarn { attention_factor, .. } => attention_factor,
         _ => 1.0,
     };
     let coarse_count = (architecture.context_tokens as usize).div_ceil(FINE_POSITIONS);
@@ -71,20 +62,14 @@ pub fn rope_tables(architecture: &Architecture) -> RopeTables {
     };
     let coarse = table(coarse_count, FINE_POSITIONS, 1.0);
     let fine = table(FINE_POSITIONS, 1, factor);
-    RopeTables {
-        pairs,
-        coarse,
-        fine,
-    }
+    RopeTables { pairs, coarse, fine }
 }
 
 /// The bytes of the tables blob: coarse then fine, (cos, sin) as f64, little-endian.
 #[must_use]
 pub(super) fn encode(tables: &RopeTables) -> Vec<u8> {
     let entries = tables.coarse.iter().chain(&tables.fine);
-    entries
-        .flat_map(|(cos, sin)| [cos.to_le_bytes(), sin.to_le_bytes()].concat())
-        .collect()
+    entries.flat_map(|(cos, sin)| [cos.to_le_bytes(), sin.to_le_bytes()].concat()).collect()
 }
 
 /// Radians per position of pair `i`: `theta^(-2i / dims)`, changed as the scaling says.
@@ -95,12 +80,7 @@ fn frequency(big: &mut Big, rope: Rope, i: usize) -> BigFloat {
     match rope.scaling {
         RopeScaling::None => base,
         RopeScaling::Linear { factor } => base.div(&Big::of(factor), PRECISION, ROUNDING),
-        RopeScaling::Llama3 {
-            factor,
-            low_freq_factor,
-            high_freq_factor,
-            original_context,
-        } => {
+        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
             let wavelength = std::f64::consts::TAU / to_f64(&base);
             let context = f64::from(original_context);
             if wavelength < context / high_freq_factor {
@@ -113,13 +93,7 @@ fn frequency(big: &mut Big, rope: Rope, i: usize) -> BigFloat {
                 (context / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
             scaled_by((1.0 - smooth) / factor + smooth)
         }
-        RopeScaling::Yarn {
-            factor,
-            beta_fast,
-            beta_slow,
-            original_context,
-            ..
-        } => {
+        RopeScaling::Yarn { factor, beta_fast, beta_slow, original_context, .. } => {
             let dims = f64::from(rope.dims);
             // The pair that turns `rotations` times over the original context.
             let pair_of = |rotations: f64| {
@@ -151,12 +125,7 @@ mod tests {
             mlp_width: 64,
             context_tokens: 1000,
             norm_epsilon: 1e-5,
-            rope: Rope {
-                theta: 10_000.0,
-                dims: 16,
-                layout: RopeLayout::Half,
-                scaling,
-            },
+            rope: Rope { theta: 10_000.0, dims: 16, layout: RopeLayout::Half, scaling },
             sliding_window: None,
             tied_embeddings: true,
             qkv_bias: false,

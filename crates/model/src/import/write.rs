@@ -60,10 +60,7 @@ pub fn import_blobs(
         threads: threads.max(1),
         progress,
         weights_done: AtomicU64::new(0),
-        weights_total: architecture
-            .tensors()
-            .map(|(_, (r, c))| (r * c) as u64)
-            .sum(),
+        weights_total: architecture.tensors().map(|(_, (r, c))| (r * c) as u64).sum(),
     };
     let mut report = Vec::new();
     let mut blobs = Vec::new();
@@ -178,10 +175,7 @@ impl Import<'_> {
         writer: &dyn BlobWriter,
     ) -> Result<MapReport, ImportError> {
         let role = role(kind, entry.map);
-        let has_codes = self
-            .source
-            .tensor(role)
-            .is_some_and(|info| info.element.has_codes());
+        let has_codes = self.source.tensor(role).is_some_and(|info| info.element.has_codes());
         let codes_kept = has_codes && shape.format != WeightFormat::I8;
         let next = AtomicUsize::new(0);
         let stop = AtomicBool::new(false);
@@ -196,14 +190,7 @@ impl Import<'_> {
                             return;
                         }
                         let groups = g..shape.row_groups().min(g + ROW_GROUPS_AT_ONCE);
-                        let part = Part {
-                            kind,
-                            entry,
-                            role,
-                            shape,
-                            at,
-                            codes_kept,
-                        };
+                        let part = Part { kind, entry, role, shape, at, codes_kept };
                         match self.row_groups(&part, groups, writer) {
                             Ok(part) => lock(&error).add(part),
                             Err(error) => {
@@ -220,13 +207,7 @@ impl Import<'_> {
         }
         let error = error.into_inner().unwrap_or_else(|e| e.into_inner());
         let (map, weights) = (entry.map, entry.weights);
-        Ok(MapReport {
-            kind,
-            map,
-            weights,
-            codes_kept,
-            error,
-        })
+        Ok(MapReport { kind, map, weights, codes_kept, error })
     }
 
     fn row_groups(
@@ -242,19 +223,13 @@ impl Import<'_> {
             true => self.rows_of_codes(part, first, count)?,
             false => self.rows_of_floats(part, first, count)?,
         };
-        let sink_error = |error| ImportError::Sink {
-            kind: part.kind,
-            error,
-        };
+        let sink_error = |error| ImportError::Sink { kind: part.kind, error };
         let mut scales = vec![0; groups.len() * TILE_ROWS * 4];
         encode_scales(&rows, &mut scales);
         let scales_at = part.at + (first * 4) as u64;
         writer.write_at(scales_at, &scales).map_err(sink_error)?;
         let mut tiles = vec![0; groups.len() * shape.row_group_bytes()];
-        for (rows, out) in rows
-            .chunks(TILE_ROWS)
-            .zip(tiles.chunks_mut(shape.row_group_bytes()))
-        {
+        for (rows, out) in rows.chunks(TILE_ROWS).zip(tiles.chunks_mut(shape.row_group_bytes())) {
             encode_row_group(shape, rows, out);
         }
         let tiles_at = part.at + shape.tile_at(groups.start, 0) as u64;
@@ -297,24 +272,15 @@ impl Import<'_> {
             return Err(ImportError::Element { kind, index });
         }
         let bytes: Vec<u8> = elements.iter().flat_map(|v| v.to_le_bytes()).collect();
-        writer
-            .write_at(at, &bytes)
-            .map_err(|error| ImportError::Sink { kind, error })?;
+        writer.write_at(at, &bytes).map_err(|error| ImportError::Sink { kind, error })?;
         self.advance(len as u64)
     }
 
     /// Counts weights done and asks whether to go on.
     fn advance(&self, weights: u64) -> Result<(), ImportError> {
         let done = self.weights_done.fetch_add(weights, Ordering::Relaxed) + weights;
-        let progress = ImportProgress {
-            weights: done,
-            weights_total: self.weights_total,
-        };
-        if (self.progress)(progress) {
-            Ok(())
-        } else {
-            Err(ImportError::Stopped)
-        }
+        let progress = ImportProgress { weights: done, weights_total: self.weights_total };
+        if (self.progress)(progress) { Ok(()) } else { Err(ImportError::Stopped) }
     }
 
     /// Digests of all leaves, hashed by all threads.
@@ -389,7 +355,5 @@ fn role(kind: BlobKind, map: LinearSlot) -> TensorRole {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -199,10 +199,7 @@ impl Manifest {
     pub fn parse(bytes: &[u8]) -> Result<Self, PackageError> {
         if bytes.len() > MANIFEST_BYTES_MAX {
             let limit = MANIFEST_BYTES_MAX;
-            return Err(PackageError::ManifestSize {
-                got: bytes.len(),
-                limit,
-            });
+            return Err(PackageError::ManifestSize { got: bytes.len(), limit });
         }
         let header: Header = serde_json::from_slice(bytes)?;
         header.check()?;
@@ -245,24 +242,16 @@ impl Manifest {
         if !(1e-3..=2.0).contains(&self.score_scale()) {
             return Err(rule("score_scale_bits is a scale in 0.001..=2"));
         }
-        if self
-            .chat_template
-            .as_ref()
-            .is_some_and(|t| t.len() > TEMPLATE_BYTES_MAX)
-        {
+        if self.chat_template.as_ref().is_some_and(|t| t.len() > TEMPLATE_BYTES_MAX) {
             return Err(rule("chat_template has at most 1 MiB"));
         }
         if !Self::kinds(&self.architecture).eq(self.blobs.iter().map(|blob| blob.kind)) {
-            return Err(rule(
-                "blobs are tables, embedding, every layer, head, tokenizer",
-            ));
+            return Err(rule("blobs are tables, embedding, every layer, head, tokenizer"));
         }
         for blob in &self.blobs {
             let plan = BlobPlan::new(&self.architecture, blob)?;
             if blob.kind != BlobKind::Tokenizer && plan.bytes as u64 != blob.bytes {
-                return Err(rule(
-                    "the length of each blob follows from its shapes and formats",
-                ));
+                return Err(rule("the length of each blob follows from its shapes and formats"));
             }
         }
         Ok(())
@@ -283,10 +272,7 @@ impl Header {
             return Err(rule("format is \"shoal-package\""));
         }
         if self.version != PACKAGE_VERSION {
-            return Err(PackageError::Version {
-                got: self.version,
-                ours: PACKAGE_VERSION,
-            });
+            return Err(PackageError::Version { got: self.version, ours: PACKAGE_VERSION });
         }
         if self.arithmetic != ARITHMETIC_VERSION {
             let (got, ours) = (self.arithmetic, ARITHMETIC_VERSION);

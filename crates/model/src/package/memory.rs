@@ -23,10 +23,7 @@ impl MemoryBlobs {
     pub fn insert(&self, bytes: &[u8], leaves: &[Digest]) -> Digest {
         let digest = Digest::of(bytes);
         let entry = (SharedBytes::aligned(bytes), leaves.to_vec());
-        self.blobs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(digest, entry);
+        self.blobs.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, entry);
         digest
     }
 
@@ -49,10 +46,7 @@ impl BlobSource for MemoryBlobs {
 impl BlobSink for MemoryBlobs {
     fn create(&self, bytes: u64) -> io::Result<Box<dyn BlobWriter>> {
         let bytes = usize::try_from(bytes).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        Ok(Box::new(Writer {
-            blobs: self.clone(),
-            bytes: Mutex::new(vec![0; bytes]),
-        }))
+        Ok(Box::new(Writer { blobs: self.clone(), bytes: Mutex::new(vec![0; bytes]) }))
     }
 }
 
@@ -72,16 +66,11 @@ impl BlobWriter for Writer {
     }
 
     fn view(&self) -> io::Result<SharedBytes> {
-        Ok(SharedBytes::aligned(
-            &self.bytes.lock().unwrap_or_else(PoisonError::into_inner),
-        ))
+        Ok(SharedBytes::aligned(&self.bytes.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     fn keep(self: Box<Self>, digest: Digest, leaves: &[Digest]) -> io::Result<()> {
-        let bytes = self
-            .bytes
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
+        let bytes = self.bytes.into_inner().unwrap_or_else(PoisonError::into_inner);
         match self.blobs.insert(&bytes, leaves) == digest {
             true => Ok(()),
             false => Err(io::ErrorKind::InvalidData.into()),

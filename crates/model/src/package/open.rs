@@ -62,10 +62,7 @@ impl LayerWeights {
     /// A linear map.
     #[must_use]
     pub fn linear(&self, part: LinearPart) -> &LinearWeights {
-        &self.linears[LinearPart::ALL
-            .iter()
-            .position(|&p| p == part)
-            .expect("part is in ALL")]
+        &self.linears[LinearPart::ALL.iter().position(|&p| p == part).expect("part is in ALL")]
     }
 }
 
@@ -93,11 +90,7 @@ impl Package {
         source: std::sync::Arc<dyn BlobSource>,
     ) -> Result<Self, PackageError> {
         let id = PackageId(Digest::of(manifest));
-        Ok(Self {
-            id,
-            manifest: Manifest::parse(manifest)?,
-            source,
-        })
+        Ok(Self { id, manifest: Manifest::parse(manifest)?, source })
     }
 
     /// Its id.
@@ -119,24 +112,13 @@ impl Package {
     pub fn bytes(&self, kind: BlobKind) -> Result<SharedBytes, PackageError> {
         let entry = self.entry(kind);
         let digest = entry.blake3;
-        let bytes = self
-            .source
-            .blob(digest)
-            .map_err(|reason| match reason.kind() {
-                std::io::ErrorKind::NotFound => PackageError::Missing { kind, digest },
-                _ => PackageError::Unreadable {
-                    kind,
-                    digest,
-                    reason,
-                },
-            })?;
+        let bytes = self.source.blob(digest).map_err(|reason| match reason.kind() {
+            std::io::ErrorKind::NotFound => PackageError::Missing { kind, digest },
+            _ => PackageError::Unreadable { kind, digest, reason },
+        })?;
         let (got, expected) = (bytes.len() as u64, entry.bytes);
         if got != expected {
-            return Err(PackageError::BlobSize {
-                kind,
-                got,
-                expected,
-            });
+            return Err(PackageError::BlobSize { kind, got, expected });
         }
         Ok(bytes)
     }
@@ -152,13 +134,9 @@ impl Package {
             unreachable!("the plan of tables has tables");
         };
         let bytes = &blob.bytes[..(coarse + FINE_POSITIONS) * pairs * 16];
-        let mut values = bytes
-            .chunks_exact(8)
-            .map(|b| f64::from_le_bytes(b.try_into().expect("8")));
-        if let Some(index) = values
-            .clone()
-            .position(|v| v.is_nan() || v.abs() > ANGLE_LARGEST)
-        {
+        let mut values =
+            bytes.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().expect("8")));
+        if let Some(index) = values.clone().position(|v| v.is_nan() || v.abs() > ANGLE_LARGEST) {
             return Err(blob.element(section, index));
         }
         let mut pair = || (values.next().expect("cos"), values.next().expect("sin"));
@@ -183,13 +161,8 @@ impl Package {
     /// As [`Self::bytes`], or an element out of range.
     pub fn head(&self) -> Result<(Vec<f32>, Option<LinearWeights>), PackageError> {
         let blob = Blob::open(self, BlobKind::Head)?;
-        let norm = blob.elements(
-            &blob.plan.sections[0],
-            self.manifest.architecture.model_width,
-        )?;
-        let head = (blob.plan.sections.len() > 1)
-            .then(|| blob.linear(1))
-            .transpose()?;
+        let norm = blob.elements(&blob.plan.sections[0], self.manifest.architecture.model_width)?;
+        let head = (blob.plan.sections.len() > 1).then(|| blob.linear(1)).transpose()?;
         Ok((norm, head))
     }
 
@@ -221,16 +194,12 @@ impl Package {
             attention_norm: norm(NormPart::Attention)?,
             head_norms,
             mlp_norm: norm(NormPart::Mlp)?,
-            linears: linears
-                .map(|(index, _)| blob.linear(index))
-                .collect::<Result<_, _>>()?,
+            linears: linears.map(|(index, _)| blob.linear(index)).collect::<Result<_, _>>()?,
         })
     }
 
     fn entry(&self, kind: BlobKind) -> &BlobEntry {
-        self.manifest
-            .blob(kind)
-            .expect("a checked manifest has every blob")
+        self.manifest.blob(kind).expect("a checked manifest has every blob")
     }
 }
 
@@ -243,11 +212,7 @@ struct Blob {
 impl Blob {
     fn open(package: &Package, kind: BlobKind) -> Result<Self, PackageError> {
         let plan = BlobPlan::new(&package.manifest.architecture, package.entry(kind))?;
-        Ok(Self {
-            kind,
-            plan,
-            bytes: package.bytes(kind)?,
-        })
+        Ok(Self { kind, plan, bytes: package.bytes(kind)? })
     }
 
     /// The linear map in section `index`, with the bias that follows it.
@@ -256,10 +221,7 @@ impl Blob {
         let SectionKind::Linear(entry, shape) = section.kind else {
             unreachable!("callers name sections of linear maps");
         };
-        let bytes = self
-            .bytes
-            .slice(section.range.clone())
-            .expect("sections are within the blob");
+        let bytes = self.bytes.slice(section.range.clone()).expect("sections are within the blob");
         let slot: LinearSlot = entry.map;
         check_scales(shape, &bytes).map_err(|error| PackageError::Linear {
             kind: self.kind,
@@ -272,12 +234,7 @@ impl Blob {
             }
             _ => None,
         };
-        Ok(LinearWeights {
-            shape,
-            inputs: entry.inputs.into(),
-            section: bytes,
-            bias,
-        })
+        Ok(LinearWeights { shape, inputs: entry.inputs.into(), section: bytes, bias })
     }
 
     /// f32 elements of a section.
@@ -287,20 +244,13 @@ impl Blob {
             .chunks_exact(4)
             .map(|b| f32::from_le_bytes(b.try_into().expect("four bytes")))
             .collect();
-        match values
-            .iter()
-            .position(|v| v.is_nan() || v.abs() > ELEMENT_LARGEST)
-        {
+        match values.iter().position(|v| v.is_nan() || v.abs() > ELEMENT_LARGEST) {
             Some(index) => Err(self.element(section, index)),
             None => Ok(values),
         }
     }
 
     fn element(&self, section: &Section, index: usize) -> PackageError {
-        PackageError::Element {
-            kind: self.kind,
-            section: section.name(),
-            index,
-        }
+        PackageError::Element { kind: self.kind, section: section.name(), index }
     }
 }

@@ -60,14 +60,9 @@ impl BlobPlan {
     /// Its list of linear maps is not the one the architecture has, or a map is too wide.
     pub fn new(architecture: &Architecture, entry: &BlobEntry) -> Result<Self, PackageError> {
         if !slots(architecture, entry.kind).eq(entry.linears.iter().map(|l| l.map)) {
-            return Err(rule(
-                "each blob lists the linear maps its architecture has, in order",
-            ));
+            return Err(rule("each blob lists the linear maps its architecture has, in order"));
         }
-        let mut plan = Self {
-            sections: Vec::new(),
-            bytes: 0,
-        };
+        let mut plan = Self { sections: Vec::new(), bytes: 0 };
         let linears = entry.linears.iter();
         match entry.kind {
             BlobKind::Tables => {
@@ -81,10 +76,7 @@ impl BlobPlan {
             BlobKind::Tokenizer => {
                 let bytes =
                     usize::try_from(entry.bytes).map_err(|_| rule("blobs fit in memory"))?;
-                plan.sections.push(Section {
-                    kind: SectionKind::Tokenizer,
-                    range: 0..bytes,
-                });
+                plan.sections.push(Section { kind: SectionKind::Tokenizer, range: 0..bytes });
                 plan.bytes = bytes;
             }
             BlobKind::Embedding => plan.push_linears(architecture, linears)?,
@@ -103,18 +95,12 @@ impl BlobPlan {
 
     fn push(&mut self, kind: SectionKind, bytes: usize) {
         let end = (self.bytes + bytes).next_multiple_of(ALIGNMENT);
-        self.sections.push(Section {
-            kind,
-            range: self.bytes..end,
-        });
+        self.sections.push(Section { kind, range: self.bytes..end });
         self.bytes = end;
     }
 
     fn push_norms(&mut self, architecture: &Architecture) {
-        let (width, head) = (
-            architecture.model_width as usize,
-            architecture.head_width as usize,
-        );
+        let (width, head) = (architecture.model_width as usize, architecture.head_width as usize);
         let mut norm = |part, len: usize| self.push(SectionKind::Norm(part, len), len * 4);
         norm(NormPart::Attention, width);
         if architecture.qk_norm {
@@ -131,11 +117,7 @@ impl BlobPlan {
     ) -> Result<(), PackageError> {
         for &entry in linears {
             let (rows, columns) = linear_shape(architecture, entry.map);
-            let shape = LinearShape {
-                rows,
-                columns,
-                format: entry.weights.into(),
-            };
+            let shape = LinearShape { rows, columns, format: entry.weights.into() };
             if !shape.is_valid() || columns > COLUMNS_MAX {
                 return Err(rule("a linear map has 1..=2^17 columns"));
             }
@@ -189,11 +171,7 @@ impl Section {
 }
 
 fn pieces(range: Range<usize>) -> Vec<Range<usize>> {
-    range
-        .clone()
-        .step_by(LEAF_BYTES)
-        .map(|at| at..range.end.min(at + LEAF_BYTES))
-        .collect()
+    range.clone().step_by(LEAF_BYTES).map(|at| at..range.end.min(at + LEAF_BYTES)).collect()
 }
 
 /// The linear maps a blob has, in storage order.
@@ -211,10 +189,9 @@ fn slots(architecture: &Architecture, kind: BlobKind) -> impl Iterator<Item = Li
 /// Rows and columns of a map.
 fn linear_shape(architecture: &Architecture, slot: LinearSlot) -> (usize, usize) {
     match slot {
-        LinearSlot::Embedding | LinearSlot::OutputHead => (
-            architecture.vocab_count as usize,
-            architecture.model_width as usize,
-        ),
+        LinearSlot::Embedding | LinearSlot::OutputHead => {
+            (architecture.vocab_count as usize, architecture.model_width as usize)
+        }
         LinearSlot::Part(part) => architecture.linear_shape(part),
     }
 }

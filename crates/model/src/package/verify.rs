@@ -31,33 +31,20 @@ pub fn verify_blob(
     let kind = entry.kind;
     if bytes.len() as u64 != entry.bytes {
         let got = bytes.len() as u64;
-        return Err(PackageError::BlobSize {
-            kind,
-            got,
-            expected: entry.bytes,
-        });
+        return Err(PackageError::BlobSize { kind, got, expected: entry.bytes });
     }
     let plan = BlobPlan::new(&manifest.architecture, entry)?;
     let hasher = LeafHasher::default();
-    let computed: Vec<Digest> = plan
-        .leaves()
-        .map(|(_, range)| hasher.leaf(&bytes[range]))
-        .collect();
+    let computed: Vec<Digest> =
+        plan.leaves().map(|(_, range)| hasher.leaf(&bytes[range])).collect();
     if merkle_root(&computed) == entry.tiles && Digest::of(bytes) == entry.blake3 {
         return match computed == leaves {
-            true => Ok(VerifyReport {
-                bytes: entry.bytes,
-                leaves: computed.len() as u64,
-            }),
+            true => Ok(VerifyReport { bytes: entry.bytes, leaves: computed.len() as u64 }),
             false => Err(PackageError::Leaves { kind }),
         };
     }
     // A damaged list must not accuse a sound leaf.
-    let noted = if merkle_root(leaves) == entry.tiles {
-        leaves
-    } else {
-        &[]
-    };
+    let noted = if merkle_root(leaves) == entry.tiles { leaves } else { &[] };
     let damaged = plan
         .leaves()
         .zip(computed.iter().zip(noted))

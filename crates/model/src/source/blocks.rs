@@ -24,17 +24,12 @@ pub struct CodeBlock {
 
 impl CodeBlock {
     /// A block of zeros, to be overwritten.
-    pub const ZERO: Self = Self {
-        codes: [0; 32],
-        scale: 0.0,
-        offset: 0.0,
-    };
+    pub const ZERO: Self = Self { codes: [0; 32], scale: 0.0, offset: 0.0 };
 }
 
 /// Levels of `IQ4_NL`.
-const IQ4_NL_LEVELS: [i8; 16] = [
-    -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
-];
+const IQ4_NL_LEVELS: [i8; 16] =
+    [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 /// Decodes whole blocks. `Int8Groups` has its scales elsewhere: its elements come out as integers.
 ///
@@ -73,18 +68,10 @@ pub(super) fn decode_codes(element: ElementType, bytes: &[u8], out: &mut [CodeBl
     match element {
         ElementType::Q4_0 => each(bytes, out, |b: &[u8; 18], y: &mut [CodeBlock; 1]| {
             let scale = half(b, 0);
-            y[0] = CodeBlock {
-                codes: nibbles(&b[2..]),
-                scale,
-                offset: 8.0 * scale,
-            };
+            y[0] = CodeBlock { codes: nibbles(&b[2..]), scale, offset: 8.0 * scale };
         }),
         ElementType::Q4_1 => each(bytes, out, |b: &[u8; 20], y: &mut [CodeBlock; 1]| {
-            y[0] = CodeBlock {
-                codes: nibbles(&b[4..]),
-                scale: half(b, 0),
-                offset: -half(b, 2),
-            };
+            y[0] = CodeBlock { codes: nibbles(&b[4..]), scale: half(b, 0), offset: -half(b, 2) };
         }),
         ElementType::Q4K => each(bytes, out, q4_k_codes),
         _ => unreachable!("callers ask only for types that have codes"),
@@ -217,10 +204,7 @@ fn six_bit_pair(b: &[u8], s: usize) -> (u8, u8) {
     if s < 4 {
         (b[s] & 63, b[s + 4] & 63)
     } else {
-        (
-            b[s + 4] & 15 | b[s - 4] >> 6 << 4,
-            b[s + 4] >> 4 | b[s] >> 6 << 4,
-        )
+        (b[s + 4] & 15 | b[s - 4] >> 6 << 4, b[s + 4] >> 4 | b[s] >> 6 << 4)
     }
 }
 
@@ -291,33 +275,13 @@ mod tests {
     const BY_GGML: [(ElementType, &[usize], &str); 11] = [
         (ElementType::Q8_0, &[0], "bb58c76f319a75b62e1700facacc75ba"),
         (ElementType::Q4_0, &[0], "9250ab6341a5292a685555c954a64677"),
-        (
-            ElementType::Q4_1,
-            &[0, 2],
-            "248c86a99d6cb0c7618fcc5a32ddc2e5",
-        ),
+        (ElementType::Q4_1, &[0, 2], "248c86a99d6cb0c7618fcc5a32ddc2e5"),
         (ElementType::Q5_0, &[0], "f5143566b189f84b1fd71b7167a45290"),
-        (
-            ElementType::Q5_1,
-            &[0, 2],
-            "04fb5f81ebf740e375d9f72b1cdaa22b",
-        ),
-        (
-            ElementType::Q2K,
-            &[80, 82],
-            "9a56ba56519661aa35d14e0b9e6e0fdb",
-        ),
+        (ElementType::Q5_1, &[0, 2], "04fb5f81ebf740e375d9f72b1cdaa22b"),
+        (ElementType::Q2K, &[80, 82], "9a56ba56519661aa35d14e0b9e6e0fdb"),
         (ElementType::Q3K, &[108], "fc51f0e1df7f396afcf063e94e1b551f"),
-        (
-            ElementType::Q4K,
-            &[0, 2],
-            "fee5db8acd0ff9313f705fa26f780b87",
-        ),
-        (
-            ElementType::Q5K,
-            &[0, 2],
-            "1967767e61caca68a38adc9c06d0b521",
-        ),
+        (ElementType::Q4K, &[0, 2], "fee5db8acd0ff9313f705fa26f780b87"),
+        (ElementType::Q5K, &[0, 2], "1967767e61caca68a38adc9c06d0b521"),
         (ElementType::Q6K, &[208], "7c44368e5eb7ca0ed6419613fdb9d17f"),
         (ElementType::Iq4Nl, &[0], "c1a57dca643c4e123cffe16c69284198"),
     ];
@@ -382,14 +346,8 @@ mod tests {
         let bytes: Vec<u8> = f32s.iter().flat_map(|value| value.to_le_bytes()).collect();
         let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&decoded(ElementType::F32, &bytes)), bits(&f32s));
-        assert_eq!(
-            decoded(ElementType::F16, &[0x00, 0x3c, 0x01, 0x80]),
-            [1.0, -2f32.powi(-24)]
-        );
-        assert_eq!(
-            decoded(ElementType::Bf16, &[0x80, 0x3f, 0x49, 0xc0]),
-            [1.0, -3.140625]
-        );
+        assert_eq!(decoded(ElementType::F16, &[0x00, 0x3c, 0x01, 0x80]), [1.0, -2f32.powi(-24)]);
+        assert_eq!(decoded(ElementType::Bf16, &[0x80, 0x3f, 0x49, 0xc0]), [1.0, -3.140625]);
         let group = ElementType::Int8Groups { group: 2 };
         assert_eq!(decoded(group, &[0x80, 0x7f]), [-128.0, 127.0]);
     }

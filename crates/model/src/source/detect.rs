@@ -68,16 +68,11 @@ fn open_file(input: Input) -> Result<ModelFiles, SourceError> {
         return gguf::open(input);
     }
     // Version 0 of llama2.c has no magic, so there the name decides.
-    let is_bin = input
-        .file()
-        .extension()
-        .is_some_and(|extension| extension == "bin");
+    let is_bin = input.file().extension().is_some_and(|extension| extension == "bin");
     // PyTorch files have the same ending, and are archives.
     let is_archive = start == *b"PK\x03\x04";
     if (known && start == llama2c::MAGIC) || (is_bin && !is_archive) {
         return llama2c::open(input);
     }
-    Err(SourceError::Unrecognised {
-        path: input.file().to_path_buf(),
-    })
+    Err(SourceError::Unrecognised { path: input.file().to_path_buf() })
 }

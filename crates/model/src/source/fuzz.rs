@@ -46,11 +46,7 @@ pub fn hugging_face_config(bytes: &[u8]) -> Result<(), SourceError> {
 /// Whatever is wrong with them.
 pub fn hugging_face_weights(config: &[u8], bytes: &[u8]) -> Result<(), SourceError> {
     let files = [("config.json", config), ("model.safetensors", bytes)];
-    hugging_face_folder(
-        files
-            .map(|(name, bytes)| (name.to_owned(), bytes.to_vec()))
-            .into(),
-    )
+    hugging_face_folder(files.map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).into())
 }
 
 /// Reads a folder of files with all weights.
@@ -74,9 +70,7 @@ pub fn tokenizer_file(bytes: &[u8]) -> Result<(), SourceError> {
 fn read_everything(source: &dyn WeightSource) -> Result<(), SourceError> {
     for (role, (rows, columns)) in source.architecture().tensors() {
         let rows_at_once = (ELEMENTS_MAX / columns).clamp(1, rows);
-        let has_codes = source
-            .tensor(role)
-            .is_some_and(|info| info.element.has_codes());
+        let has_codes = source.tensor(role).is_some_and(|info| info.element.has_codes());
         let mut elements = vec![0.0; rows_at_once * columns];
         let mut codes = vec![CodeBlock::ZERO; rows_at_once * columns.div_ceil(32)];
         for row in (0..rows).step_by(rows_at_once) {

@@ -64,11 +64,7 @@ impl GgufFile {
         let metadata = Metadata::parse(&mut cursor, metadata_count)?;
         let alignment = alignment(&input, &metadata)?;
         let tensors = directory::parse(&mut cursor, tensor_count, alignment)?;
-        Ok(Self {
-            input,
-            metadata,
-            tensors,
-        })
+        Ok(Self { input, metadata, tensors })
     }
 
     /// The tokenizer fields.
@@ -121,10 +117,7 @@ pub(super) fn open(input: Input) -> Result<ModelFiles, SourceError> {
     let (inputs, tensors) = split::collect(&mut first)?;
     let input = &first.input;
     let (architecture, name) = settings::read(input, &first.metadata, &inputs, &tensors)?;
-    let naming = Naming {
-        name: &names::of_role,
-        harmless: &names::is_harmless,
-    };
+    let naming = Naming { name: &names::of_role, harmless: &names::is_harmless };
     let stem = input.file().file_stem().unwrap_or_default();
     Ok(ModelFiles {
         name: name.unwrap_or_else(|| stem.to_string_lossy().into_owned()),

@@ -31,10 +31,7 @@ pub(super) fn f32_to_f16(value: f32) -> u16 {
         let exponent = (magnitude >> 23).max(1);
         let hidden = if magnitude >> 23 == 0 { 0 } else { 1 << 23 };
         // Below half the unit everything becomes zero, from a shift of 25 on.
-        (
-            magnitude & 0x7f_ffff | hidden,
-            (127 - 14 + 13 - exponent).min(31),
-        )
+        (magnitude & 0x7f_ffff | hidden, (127 - 14 + 13 - exponent).min(31))
     } else {
         (magnitude - ((127 - 15) << 23), 13)
     };
@@ -66,11 +63,7 @@ mod tests {
             31 => f64::NAN,
             _ => (mantissa + 1024.0) * 2f64.powi(exponent - 25),
         };
-        if bits >> 15 == 1 {
-            -magnitude
-        } else {
-            magnitude
-        }
+        if bits >> 15 == 1 { -magnitude } else { magnitude }
     }
 
     #[test]
@@ -94,11 +87,7 @@ mod tests {
             let (a, b) = (value(low), value(low + 1));
             let top = if b.is_finite() { b } else { 65536.0 };
             let middle = ((a + top) / 2.0) as f32;
-            assert_eq!(
-                f64::from(middle),
-                (a + top) / 2.0,
-                "midpoints are exact in f32"
-            );
+            assert_eq!(f64::from(middle), (a + top) / 2.0, "midpoints are exact in f32");
             let even = low + (low & 1);
             assert_eq!(f32_to_f16(middle), even, "{low:#06x}");
             assert_eq!(f32_to_f16(middle.next_down()), low, "{low:#06x}");

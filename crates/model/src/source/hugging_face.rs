@@ -32,18 +32,12 @@ const INDEX: &str = "model.safetensors.index.json";
 /// What is wrong with its files.
 pub(super) fn open(folder: Folder) -> Result<ModelFiles, SourceError> {
     let Some(config) = folder.open(CONFIG)? else {
-        return Err(SourceError::MissingFile {
-            folder: folder.path(""),
-            name: CONFIG.to_owned(),
-        });
+        return Err(SourceError::MissingFile { folder: folder.path(""), name: CONFIG.to_owned() });
     };
     let architecture = config::read(&config)?;
     let (inputs, mut tensors) = weights(&folder)?;
     let harmless = prepare_tied(&architecture, &mut tensors);
-    let naming = Naming {
-        name: &names::of_role,
-        harmless: &harmless,
-    };
+    let naming = Naming { name: &names::of_role, harmless: &harmless };
     Ok(ModelFiles {
         name: folder.name(),
         chat_template: template::read(&folder)?,
@@ -100,10 +94,7 @@ fn weights(folder: &Folder) -> Result<(Vec<Input>, BTreeMap<String, FileTensor>)
     let mut tensors = BTreeMap::new();
     for name in &files {
         let Some(input) = folder.open(name)? else {
-            return Err(SourceError::MissingFile {
-                folder: folder.path(""),
-                name: name.clone(),
-            });
+            return Err(SourceError::MissingFile { folder: folder.path(""), name: name.clone() });
         };
         for (tensor_name, mut tensor) in safetensors::parse(&input)? {
             tensor.input = inputs.len();
@@ -120,10 +111,7 @@ fn weights(folder: &Folder) -> Result<(Vec<Input>, BTreeMap<String, FileTensor>)
     for (tensor, file) in expected {
         let found = tensors.get(&tensor).map(|found| &files[found.input]);
         if found != Some(&file) {
-            return Err(SourceError::MissingTensor {
-                file: folder.path(&file),
-                tensor,
-            });
+            return Err(SourceError::MissingTensor { file: folder.path(&file), tensor });
         }
     }
     Ok((inputs, tensors))

@@ -77,17 +77,11 @@ impl Input {
         let open = || {
             // Opening a pipe would block until somebody writes to it.
             if !std::fs::metadata(path)?.is_file() {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    "not a regular file",
-                ));
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
             }
             File::open(path)
         };
-        let file = open().map_err(|source| SourceError::Io {
-            file: path.to_owned(),
-            source,
-        })?;
+        let file = open().map_err(|source| SourceError::Io { file: path.to_owned(), source })?;
         Self::from_reader(path, file)
     }
 
@@ -101,11 +95,7 @@ impl Input {
     ) -> Result<Self, SourceError> {
         let file = name.into();
         match reader.size() {
-            Ok(size) => Ok(Self {
-                file: file.into(),
-                reader: Arc::new(reader),
-                size,
-            }),
+            Ok(size) => Ok(Self { file: file.into(), reader: Arc::new(reader), size }),
             Err(source) => Err(SourceError::Io { file, source }),
         }
     }
@@ -113,11 +103,7 @@ impl Input {
     /// Reads from memory, under a name for messages.
     #[must_use]
     pub fn from_bytes(name: impl Into<PathBuf>, bytes: Vec<u8>) -> Self {
-        Self {
-            file: name.into().into(),
-            size: bytes.len() as u64,
-            reader: Arc::new(bytes),
-        }
+        Self { file: name.into().into(), size: bytes.len() as u64, reader: Arc::new(bytes) }
     }
 
     /// Its name.
@@ -149,10 +135,7 @@ impl Input {
         self.check_range(offset, buf.len() as u64)?;
         self.reader
             .read_exact_at(buf, offset)
-            .map_err(|source| SourceError::Io {
-                file: self.file.to_path_buf(),
-                source,
-            })
+            .map_err(|source| SourceError::Io { file: self.file.to_path_buf(), source })
     }
 
     /// Reads `len` bytes; fails before allocating when the file has fewer.
@@ -174,11 +157,7 @@ impl Input {
     }
 
     pub(super) fn malformed(&self, offset: u64, rule: &'static str) -> SourceError {
-        SourceError::Malformed {
-            file: self.file.to_path_buf(),
-            offset,
-            rule,
-        }
+        SourceError::Malformed { file: self.file.to_path_buf(), offset, rule }
     }
 
     pub(super) fn oversize(
@@ -188,13 +167,7 @@ impl Input {
         got: u64,
         limit: u64,
     ) -> SourceError {
-        SourceError::Oversize {
-            file: self.file.to_path_buf(),
-            offset,
-            what,
-            got,
-            limit,
-        }
+        SourceError::Oversize { file: self.file.to_path_buf(), offset, what, got, limit }
     }
 }
 
@@ -221,12 +194,7 @@ pub(super) struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(input: &'a Input, offset: u64) -> Self {
-        Self {
-            input,
-            offset,
-            window: Vec::new(),
-            window_offset: 0,
-        }
+        Self { input, offset, window: Vec::new(), window_offset: 0 }
     }
 
     pub(super) fn offset(&self) -> u64 {

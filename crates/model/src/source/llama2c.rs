@@ -37,10 +37,7 @@ pub(super) fn open(input: Input) -> Result<ModelFiles, SourceError> {
         let rule = "the file ends with the last tensor that the header asks for";
         return Err(input.malformed(layout.offset, rule));
     }
-    let naming = Naming {
-        name: &name_of_role,
-        harmless: &|_| false,
-    };
+    let naming = Naming { name: &name_of_role, harmless: &|_| false };
     let stem = input.file().file_stem().unwrap_or_default();
     Ok(ModelFiles {
         name: stem.to_string_lossy().into_owned(),
@@ -118,11 +115,7 @@ impl Header {
             file: input.file().to_path_buf(),
             source,
         })?;
-        Ok(Self {
-            version,
-            architecture,
-            element,
-        })
+        Ok(Self { version, architecture, element })
     }
 }
 

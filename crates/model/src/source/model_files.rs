@@ -37,10 +37,9 @@ impl TokenizerPlace {
             Self::Gguf(file) => Ok(TokenizerFiles::Gguf(Box::new(file.vocabulary()?))),
             Self::Folder(folder) => TokenizerFiles::from_folder(folder),
             Self::File(input) => TokenizerFiles::from_file(input),
-            Self::Missing { folder, names } => Err(SourceError::MissingFile {
-                folder: folder.clone(),
-                name: names.join(" or "),
-            }),
+            Self::Missing { folder, names } => {
+                Err(SourceError::MissingFile { folder: folder.clone(), name: names.join(" or ") })
+            }
         }
     }
 }

@@ -94,11 +94,7 @@ impl TensorTable {
                 tensor: unknown.name.clone(),
             });
         }
-        Ok(Self {
-            inputs,
-            by_role,
-            ignored: tensors.into_keys().collect(),
-        })
+        Ok(Self { inputs, by_role, ignored: tensors.into_keys().collect() })
     }
 
     pub(super) fn info(&self, role: TensorRole) -> Option<&TensorInfo> {
@@ -186,10 +182,7 @@ impl TensorTable {
         let first = first_row * placed.info.columns;
         let (from, to) = (first / group, (first + out.len()).div_ceil(group));
         let input = &self.inputs[placed.input];
-        let bytes = input.read(
-            placed.scales_offset + from as u64 * 4,
-            (to - from) as u64 * 4,
-        )?;
+        let bytes = input.read(placed.scales_offset + from as u64 * 4, (to - from) as u64 * 4)?;
         let mut scales = vec![0.0; to - from];
         decode(ElementType::F32, &bytes, &mut scales);
         for (i, value) in out.iter_mut().enumerate() {
@@ -230,12 +223,7 @@ impl Placed {
             });
         }
         Ok(Self {
-            info: TensorInfo {
-                name: tensor.name,
-                rows,
-                columns,
-                element: tensor.element,
-            },
+            info: TensorInfo { name: tensor.name, rows, columns, element: tensor.element },
             input: tensor.input,
             offset: tensor.offset,
             scales_offset: tensor.scales_offset,
@@ -256,9 +244,7 @@ impl Placed {
         per_row: usize,
     ) -> Result<(), SourceError> {
         let rows = len / per_row;
-        let fits = first_row
-            .checked_add(rows)
-            .is_some_and(|end| end <= self.info.rows);
+        let fits = first_row.checked_add(rows).is_some_and(|end| end <= self.info.rows);
         if fits && len.is_multiple_of(per_row) {
             return Ok(());
         }

@@ -101,9 +101,7 @@ impl TokenizerFiles {
         let start = &mut start[..len];
         input.read_into(0, start)?;
         let Some(kind) = FileKind::of(start) else {
-            return Err(SourceError::UnrecognisedTokenizer {
-                file: input.file().to_path_buf(),
-            });
+            return Err(SourceError::UnrecognisedTokenizer { file: input.file().to_path_buf() });
         };
         if kind == FileKind::Gguf {
             let vocabulary = GgufFile::parse(input.clone())?.vocabulary()?;
@@ -130,9 +128,9 @@ impl TokenizerFiles {
                 continue;
             };
             return match FileKind::of(&bytes[..bytes.len().min(64)]) {
-                None | Some(FileKind::Gguf) => Err(SourceError::UnrecognisedTokenizer {
-                    file: folder.path(name),
-                }),
+                None | Some(FileKind::Gguf) => {
+                    Err(SourceError::UnrecognisedTokenizer { file: folder.path(name) })
+                }
                 Some(kind) => Ok(kind.with(bytes, settings)),
             };
         }
@@ -170,18 +168,9 @@ impl FileKind {
 
     fn with(self, bytes: Vec<u8>, settings: TokenizerSettings) -> TokenizerFiles {
         match self {
-            Self::Json => TokenizerFiles::HuggingFace {
-                tokenizer: bytes,
-                settings,
-            },
-            Self::SentencePiece => TokenizerFiles::SentencePiece {
-                model: bytes,
-                settings,
-            },
-            Self::Tiktoken => TokenizerFiles::Tiktoken {
-                ranks: bytes,
-                settings,
-            },
+            Self::Json => TokenizerFiles::HuggingFace { tokenizer: bytes, settings },
+            Self::SentencePiece => TokenizerFiles::SentencePiece { model: bytes, settings },
+            Self::Tiktoken => TokenizerFiles::Tiktoken { ranks: bytes, settings },
             Self::Llama2c => TokenizerFiles::Llama2c(bytes),
             Self::Gguf => unreachable!("callers read GGUF files by their own reader"),
         }

@@ -121,11 +121,7 @@ fn per_layer_numbers_are_read_when_they_are_all_the_same() {
 }
 
 fn scaling_of(file: &GgufBytes) -> RopeScaling {
-    open("m.gguf", file.build())
-        .unwrap()
-        .architecture()
-        .rope
-        .scaling
+    open("m.gguf", file.build()).unwrap().architecture().rope.scaling
 }
 
 #[test]
@@ -187,12 +183,9 @@ fn with_llama3_factors(factor: f32, original_context: f32, dims: u32) -> GgufByt
 
 #[test]
 fn llama3_scaling_is_found_from_its_factors() {
-    for (factor, original_context, dims) in [
-        (8.0, 8192, 128),
-        (32.0, 8192, 64),
-        (16.0, 131_072, 128),
-        (4.0, 2048, 32),
-    ] {
+    for (factor, original_context, dims) in
+        [(8.0, 8192, 128), (32.0, 8192, 64), (16.0, 131_072, 128), (4.0, 2048, 32)]
+    {
         let file = with_llama3_factors(factor, original_context as f32, dims);
         let expected = RopeScaling::Llama3 {
             factor: f64::from(factor),
@@ -335,69 +328,39 @@ fn scales_that_are_not_finite_are_named_when_codes_are_read() {
     let mut codes = vec![CodeBlock::ZERO; 4 * 8];
     let role = TensorRole::Linear(0, LinearPart::Query);
     let error = source.read_codes(role, 0, &mut codes).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            SourceError::NotFinite {
-                row: 2,
-                column: 0,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, SourceError::NotFinite { row: 2, column: 0, .. }), "{error}");
 }
 
 #[test]
 fn vocabulary_and_template_are_read_without_weights() {
-    let file = GgufBytes {
-        version: 3,
-        alignment: 32,
-        metadata: vec![],
-        tensors: vec![],
-    };
+    let file = GgufBytes { version: 3, alignment: 32, metadata: vec![], tensors: vec![] };
     let mut file = file;
     file.set("tokenizer.ggml.model", Meta::Text("gpt2"));
     file.set("tokenizer.ggml.pre", Meta::Text("llama-bpe"));
-    file.set(
-        "tokenizer.ggml.tokens",
-        Meta::texts(&[b"a", b"\xff\xfe", b""]),
-    );
+    file.set("tokenizer.ggml.tokens", Meta::texts(&[b"a", b"\xff\xfe", b""]));
     file.set("tokenizer.ggml.merges", Meta::texts(&[b"a b"]));
     let scores = [0.5_f32, -1.0, 0.0].iter().flat_map(|s| s.to_le_bytes());
     file.set("tokenizer.ggml.scores", Meta::Array(6, 3, scores.collect()));
     let types = [1_i32, 3, 6].iter().flat_map(|t| t.to_le_bytes());
-    file.set(
-        "tokenizer.ggml.token_type",
-        Meta::Array(5, 3, types.collect()),
-    );
+    file.set("tokenizer.ggml.token_type", Meta::Array(5, 3, types.collect()));
     file.set("tokenizer.ggml.bos_token_id", Meta::U32(1));
     file.set("tokenizer.ggml.eos_token_id", Meta::U64(2));
     file.set("tokenizer.ggml.padding_token_id", Meta::I32(-1));
     file.set("tokenizer.ggml.seperator_token_id", Meta::U32(u32::MAX));
     file.set("tokenizer.ggml.add_bos_token", Meta::Bool(1));
-    file.set(
-        "tokenizer.ggml.precompiled_charsmap",
-        Meta::Array(0, 2, vec![7, 8]),
-    );
+    file.set("tokenizer.ggml.precompiled_charsmap", Meta::Array(0, 2, vec![7, 8]));
     file.set("tokenizer.chat_template", Meta::Text("{{ x }}"));
     let parsed = GgufFile::parse(Input::from_bytes("v.gguf", file.build())).unwrap();
     assert_eq!(parsed.chat_template().unwrap().as_deref(), Some("{{ x }}"));
     let vocabulary = parsed.vocabulary().unwrap();
     assert_eq!(vocabulary.model, "gpt2");
     assert_eq!(vocabulary.pre.as_deref(), Some("llama-bpe"));
-    assert_eq!(
-        vocabulary.tokens,
-        [b"a".to_vec(), b"\xff\xfe".to_vec(), vec![]]
-    );
+    assert_eq!(vocabulary.tokens, [b"a".to_vec(), b"\xff\xfe".to_vec(), vec![]]);
     assert_eq!(vocabulary.merges, [b"a b".to_vec()]);
     assert_eq!(vocabulary.scores, [0.5, -1.0, 0.0]);
     assert_eq!(vocabulary.types, [1, 3, 6]);
     assert_eq!((vocabulary.bos_id, vocabulary.eos_id), (Some(1), Some(2)));
-    assert_eq!(
-        (vocabulary.padding_id, vocabulary.separator_id),
-        (None, None)
-    );
+    assert_eq!((vocabulary.padding_id, vocabulary.separator_id), (None, None));
     assert_eq!((vocabulary.add_bos, vocabulary.add_eos), (Some(true), None));
     assert_eq!(vocabulary.precompiled_charsmap, Some(vec![7, 8]));
 
@@ -461,27 +424,18 @@ fn a_tokenizer_given_explicitly_replaces_the_one_of_the_model() {
         source.unwrap().tokenizer_files()
     };
     std::fs::write(&tokenizer, b" {\"model\": {}}").unwrap();
-    let TokenizerFiles::HuggingFace {
-        tokenizer: bytes, ..
-    } = read().unwrap()
-    else {
+    let TokenizerFiles::HuggingFace { tokenizer: bytes, .. } = read().unwrap() else {
         panic!("an object is tokenizer.json");
     };
     assert_eq!(bytes, b" {\"model\": {}}");
     std::fs::write(&tokenizer, b"\x0a\x0e\x0a\x05<unk>").unwrap();
-    assert!(matches!(
-        read().unwrap(),
-        TokenizerFiles::SentencePiece { .. }
-    ));
+    assert!(matches!(read().unwrap(), TokenizerFiles::SentencePiece { .. }));
     std::fs::write(&tokenizer, b"IQ== 0\nIg== 1\n").unwrap();
     assert!(matches!(read().unwrap(), TokenizerFiles::Tiktoken { .. }));
     std::fs::write(&tokenizer, b"\x0a\0\0\0\0\0\0\0\x01\0\0\0a").unwrap();
     assert!(matches!(read().unwrap(), TokenizerFiles::Llama2c(_)));
     for unknown in [b"".as_slice(), b"hello", b"\0\0\0\0"] {
         std::fs::write(&tokenizer, unknown).unwrap();
-        assert!(matches!(
-            read().unwrap_err(),
-            SourceError::UnrecognisedTokenizer { .. }
-        ));
+        assert!(matches!(read().unwrap_err(), SourceError::UnrecognisedTokenizer { .. }));
     }
 }

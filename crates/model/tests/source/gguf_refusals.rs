@@ -30,26 +30,10 @@ fn damaged_headers_are_refused_where_they_are_damaged() {
         (0, b"X", "m.gguf: byte 0: a GGUF file starts with \"GGUF\""),
         (4, &[1, 0, 0, 0], "m.gguf: byte 4: the version is 2 or 3"),
         (4, &[0, 0, 0, 0], "m.gguf: byte 4: the version is 2 or 3"),
-        (
-            4,
-            &[0, 0, 0, 3],
-            "m.gguf: byte 4: big-endian files are not supported",
-        ),
-        (
-            8,
-            &[0xff; 8],
-            "m.gguf: byte 8: tensors 18446744073709551615, limit 65536",
-        ),
-        (
-            16,
-            &[0, 0, 2],
-            "m.gguf: byte 16: metadata entries 131072, limit 65536",
-        ),
-        (
-            24,
-            &[0, 0, 1],
-            "m.gguf: byte 24: bytes of a key 65536, limit 65535",
-        ),
+        (4, &[0, 0, 0, 3], "m.gguf: byte 4: big-endian files are not supported"),
+        (8, &[0xff; 8], "m.gguf: byte 8: tensors 18446744073709551615, limit 65536"),
+        (16, &[0, 0, 2], "m.gguf: byte 16: metadata entries 131072, limit 65536"),
+        (24, &[0, 0, 1], "m.gguf: byte 24: bytes of a key 65536, limit 65535"),
         (32, &[0xff], "m.gguf: byte 24: text is UTF-8"),
         (52, &[13], "m.gguf: byte 52: a value type is 0 to 12"),
     ];
@@ -91,12 +75,7 @@ fn metadata_that_breaks_a_rule_is_refused() {
 fn settings_of_the_wrong_kind_or_absent_are_named() {
     let width = "llama.embedding_length";
     let integer = "m.gguf: llama.embedding_length: an integer in 0..2^32";
-    for value in [
-        Meta::F32(12.0),
-        Meta::I32(-12),
-        Meta::U64(1 << 32),
-        Meta::Text("12"),
-    ] {
+    for value in [Meta::F32(12.0), Meta::I32(-12), Meta::U64(1 << 32), Meta::Text("12")] {
         assert_eq!(refusal(|file| file.set(width, value)), integer);
     }
     assert_eq!(
@@ -179,14 +158,8 @@ fn tensors_that_break_a_rule_are_refused() {
     let name = "blk.0.attn_q.weight";
     let kind = |kind| move |file: &mut GgufBytes| file.tensor(name).kind = kind;
     let quoted = "m.gguf: tensor \"blk.0.attn_q.weight\"";
-    assert_eq!(
-        refusal(kind(16)),
-        format!("{quoted}: element type IQ2_XXS is not supported")
-    );
-    assert_eq!(
-        refusal(kind(99)),
-        format!("{quoted}: element type 99 is not supported")
-    );
+    assert_eq!(refusal(kind(16)), format!("{quoted}: element type IQ2_XXS is not supported"));
+    assert_eq!(refusal(kind(99)), format!("{quoted}: element type 99 is not supported"));
     let block = "the first dimension is a multiple of the block of the type";
     assert!(refusal(kind(2)).ends_with(block));
     let shape = |shape: &'static [u64]| {

@@ -179,9 +179,7 @@ fn half_formats_are_read() {
     let norm = TensorRole::Norm(0, NormPart::Attention);
     source.read_rows(norm, 0, &mut row).unwrap();
     assert_eq!(row, [1.0; 12]);
-    source
-        .read_rows(TensorRole::Embedding, 3, &mut row)
-        .unwrap();
+    source.read_rows(TensorRole::Embedding, 3, &mut row).unwrap();
     assert_eq!(row, weights(TensorRole::Embedding, (11, 12))[36..48]);
     assert_eq!(source.source_bits_per_weight(), 16.0);
 }
@@ -197,11 +195,9 @@ fn tied_models_are_stored_with_either_name_or_both() {
     copy.0 = "lm_head.weight".to_owned();
     both.push(copy);
     let mut files = folder(&architecture);
-    for (all, ignored) in [
-        (tensors(&architecture), vec![]),
-        (renamed, vec![]),
-        (both, vec!["lm_head.weight"]),
-    ] {
+    for (all, ignored) in
+        [(tensors(&architecture), vec![]), (renamed, vec![]), (both, vec!["lm_head.weight"])]
+    {
         files.insert("model.safetensors".to_owned(), safetensors(&all));
         let source = open(files.clone()).unwrap();
         assert_eq!(source.architecture(), &architecture);
@@ -210,18 +206,9 @@ fn tied_models_are_stored_with_either_name_or_both() {
     }
     // Without "tied" the head may not be missing.
     architecture.tied_embeddings = false;
-    files.extend([(
-        "config.json".to_owned(),
-        config(&architecture).to_string().into(),
-    )]);
-    files.insert(
-        "model.safetensors".to_owned(),
-        safetensors(&tensors(&architecture)[..20]),
-    );
-    assert!(matches!(
-        open(files),
-        Err(SourceError::MissingTensor { .. })
-    ));
+    files.extend([("config.json".to_owned(), config(&architecture).to_string().into())]);
+    files.insert("model.safetensors".to_owned(), safetensors(&tensors(&architecture)[..20]));
+    assert!(matches!(open(files), Err(SourceError::MissingTensor { .. })));
 }
 
 /// A folder with an index and two shards.
@@ -229,10 +216,7 @@ fn sharded() -> Files {
     let all = tensors(&llama());
     let (first, second) = all.split_at(9);
     let mut map = serde_json::Map::new();
-    for (part, file) in [
-        (first, "model-1.safetensors"),
-        (second, "model-2.safetensors"),
-    ] {
+    for (part, file) in [(first, "model-1.safetensors"), (second, "model-2.safetensors")] {
         map.extend(part.iter().map(|(name, ..)| (name.clone(), json!(file))));
     }
     let index = json!({"metadata": {"total_size": 1}, "weight_map": map});
@@ -241,10 +225,7 @@ fn sharded() -> Files {
     files.extend([
         ("model-1.safetensors".to_owned(), safetensors(first)),
         ("model-2.safetensors".to_owned(), safetensors(second)),
-        (
-            "model.safetensors.index.json".to_owned(),
-            index.to_string().into(),
-        ),
+        ("model.safetensors.index.json".to_owned(), index.to_string().into()),
     ]);
     files
 }
@@ -268,11 +249,7 @@ fn an_index_that_lies_is_refused() {
         open(files).unwrap_err()
     };
     let shard = "a shard is a *.safetensors file in the same folder";
-    for outside in [
-        "../model-1.safetensors",
-        "/etc/passwd",
-        "a\\\\b.safetensors",
-    ] {
+    for outside in ["../model-1.safetensors", "/etc/passwd", "a\\\\b.safetensors"] {
         let error = refusal("model-1.safetensors", outside).to_string();
         assert!(error.ends_with(shard), "{error}");
     }
@@ -286,10 +263,7 @@ fn an_index_that_lies_is_refused() {
     let error = refusal("model.norm.weight", "model.norms.weight");
     assert!(matches!(error, SourceError::MissingTensor { .. }));
     let error = refusal("model.norm.weight", embedding).to_string();
-    assert!(
-        error.contains("\"model.embed_tokens.weight\" occurs twice"),
-        "{error}"
-    );
+    assert!(error.contains("\"model.embed_tokens.weight\" occurs twice"), "{error}");
 
     let mut files = sharded();
     let first = files["model-1.safetensors"].clone();
@@ -316,16 +290,11 @@ fn missing_files_are_named() {
 #[test]
 fn settings_of_each_class_are_understood() {
     let of = |family, changes| architecture_with(family, changes).unwrap();
-    let llama = of(
-        Family::Llama,
-        json!({"attention_bias": true, "mlp_bias": true, "sliding_window": 8}),
-    );
+    let llama =
+        of(Family::Llama, json!({"attention_bias": true, "mlp_bias": true, "sliding_window": 8}));
     assert!(llama.qkv_bias && llama.output_bias && llama.mlp_bias);
     assert_eq!(llama.sliding_window, None);
-    let qwen3 = of(
-        Family::Qwen3,
-        json!({"attention_bias": true, "mlp_bias": true}),
-    );
+    let qwen3 = of(Family::Qwen3, json!({"attention_bias": true, "mlp_bias": true}));
     assert!(qwen3.qkv_bias && qwen3.output_bias && !qwen3.mlp_bias);
     let qwen2 = of(Family::Qwen2, json!({"attention_bias": false}));
     assert!(qwen2.qkv_bias && !qwen2.output_bias);
@@ -344,14 +313,8 @@ fn settings_of_each_class_are_understood() {
 #[test]
 fn windows_of_each_class_are_understood() {
     let window = |family, changes| architecture_with(family, changes).unwrap().sliding_window;
-    assert_eq!(
-        window(Family::Mistral, json!({"sliding_window": null})),
-        None
-    );
-    assert_eq!(
-        window(Family::Mistral, json!({"sliding_window": 9})),
-        Some(9)
-    );
+    assert_eq!(window(Family::Mistral, json!({"sliding_window": null})), None);
+    assert_eq!(window(Family::Mistral, json!({"sliding_window": 9})), Some(9));
     let absent = json!({"sliding_window": "absent"});
     assert_eq!(window(Family::Mistral, absent), Some(4096));
     for family in [Family::Qwen2, Family::Qwen3] {
@@ -412,15 +375,9 @@ fn rope_scaling_is_understood_in_old_and_new_form() {
     assert_eq!(llama3.scaling, expected);
     let yarn = |extra: Value| {
         let mut settings = json!({"type": "yarn", "factor": 4.0});
-        settings
-            .as_object_mut()
-            .unwrap()
-            .extend(extra.as_object().unwrap().clone());
-        let RopeScaling::Yarn {
-            attention_factor,
-            original_context,
-            ..
-        } = of(json!({"rope_scaling": settings})).scaling
+        settings.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        let RopeScaling::Yarn { attention_factor, original_context, .. } =
+            of(json!({"rope_scaling": settings})).scaling
         else {
             panic!("yarn");
         };
@@ -450,23 +407,14 @@ fn settings_that_are_not_understood_are_refused_by_name() {
             "architecture \"GemmaForCausalLM\" is not supported; accepted: LlamaForCausalLM, \
              MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM",
         ),
-        (
-            json!({"architectures": "absent"}),
-            "architectures is missing",
-        ),
+        (json!({"architectures": "absent"}), "architectures is missing"),
         (json!({"hidden_size": "absent"}), "hidden_size is missing"),
         (
             json!({"quantization_config": {"quant_method": "gptq"}}),
             "quantization_config = a quantised model is not supported",
         ),
-        (
-            json!({"auto_map": {}}),
-            "auto_map = code from the folder is not supported",
-        ),
-        (
-            json!({"hidden_act": "gelu"}),
-            "hidden_act = \"gelu\" is not supported",
-        ),
+        (json!({"auto_map": {}}), "auto_map = code from the folder is not supported"),
+        (json!({"hidden_act": "gelu"}), "hidden_act = \"gelu\" is not supported"),
         (json!({"head_dim": 5}), "architecture: head_width even"),
         (
             json!({"num_attention_heads": 0, "head_dim": null}),
@@ -492,10 +440,7 @@ fn rope_settings_that_are_not_understood_are_refused_by_name() {
             json!({"rope_scaling": {"type": "dynamic", "factor": 2.0}}),
             "rope_scaling.rope_type = \"dynamic\" is not supported",
         ),
-        (
-            json!({"rope_scaling": {"type": "linear"}}),
-            "rope_scaling.factor is missing",
-        ),
+        (json!({"rope_scaling": {"type": "linear"}}), "rope_scaling.factor is missing"),
         (
             json!({"rope_scaling": {"type": "linear", "factor": 0.5}}),
             "architecture: rope.scaling finite, with factor in 1..=1e4",
@@ -516,10 +461,7 @@ fn rope_settings_that_are_not_understood_are_refused_by_name() {
             json!({"rope_parameters": {"full_attention": {}, "sliding_attention": {}}}),
             "rope_parameters = settings per kind of layer is not supported",
         ),
-        (
-            json!({"partial_rotary_factor": 1e300}),
-            "architecture: rope.dims in 2..=head_width",
-        ),
+        (json!({"partial_rotary_factor": 1e300}), "architecture: rope.dims in 2..=head_width"),
     ]);
 }
 
@@ -539,14 +481,8 @@ fn damaged_headers_of_safetensors_are_refused() {
     let entry = |dtype: &str, shape: &str, offsets: &str| {
         format!(r#"{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}"#)
     };
-    assert_eq!(
-        refusal(vec![255; 9]),
-        "byte 0: header bytes 18446744073709551615, limit 16777216"
-    );
-    assert_eq!(
-        refusal(vec![1, 0]),
-        "byte 0: 8 bytes needed, the file has 2"
-    );
+    assert_eq!(refusal(vec![255; 9]), "byte 0: header bytes 18446744073709551615, limit 16777216");
+    assert_eq!(refusal(vec![1, 0]), "byte 0: 8 bytes needed, the file has 2");
     assert_eq!(
         refusal([100_u64.to_le_bytes().as_slice(), b"{}"].concat()),
         "byte 8: 100 bytes needed, the file has 10"
@@ -561,14 +497,8 @@ fn damaged_headers_of_safetensors_are_refused() {
     assert_eq!(one(&entry("F32", "[1]", "[0,5]"), &[0; 5]), length);
     assert_eq!(one(&entry("F32", "[1]", "[4,0]"), &[0; 4]), length);
     let overflow = entry("F32", "[4294967296,4294967296]", "[0,4]");
-    assert_eq!(
-        one(&overflow, &[0; 4]),
-        "a: the size of a tensor fits 64 bits"
-    );
-    assert_eq!(
-        one(&entry("F32", "[0]", "[0,0]"), &[]),
-        "a: a dimension is not 0"
-    );
+    assert_eq!(one(&overflow, &[0; 4]), "a: the size of a tensor fits 64 bits");
+    assert_eq!(one(&entry("F32", "[0]", "[0,0]"), &[]), "a: a dimension is not 0");
     assert!(
         one(&entry("F32", "[1,1,1,1,1]", "[0,4]"), &[0; 4])
             .contains("an array of at most 4 elements")
@@ -590,12 +520,7 @@ fn damaged_headers_of_safetensors_are_refused() {
 #[test]
 fn tensors_that_do_not_fit_the_configuration_are_refused() {
     let mut extra = tensors(&llama());
-    extra.push((
-        "model.vision".to_owned(),
-        "F32".to_owned(),
-        vec![1],
-        vec![0; 4],
-    ));
+    extra.push(("model.vision".to_owned(), "F32".to_owned(), vec![1], vec![0; 4]));
     assert_eq!(
         weights_refusal(safetensors(&extra)),
         "tensor \"model.vision\" has no place in this architecture"
@@ -616,9 +541,7 @@ fn tensors_that_do_not_fit_the_configuration_are_refused() {
     let mut files = folder(&llama());
     files.insert("model.safetensors".to_owned(), safetensors(&nan));
     let mut row = vec![0.0; 12];
-    let error = open(files)
-        .unwrap()
-        .read_rows(TensorRole::Embedding, 0, &mut row);
+    let error = open(files).unwrap().read_rows(TensorRole::Embedding, 0, &mut row);
     let message = "tensor \"model.embed_tokens.weight\": row 0, column 1 is not finite";
     assert!(error.unwrap_err().to_string().ends_with(message));
 }
@@ -636,18 +559,12 @@ fn tokenizer_and_template_come_from_the_folder() {
     );
     let source = open(files.clone()).unwrap();
     assert_eq!(source.chat_template(), Some("d"));
-    let TokenizerFiles::HuggingFace {
-        tokenizer,
-        settings,
-    } = source.tokenizer_files().unwrap()
+    let TokenizerFiles::HuggingFace { tokenizer, settings } = source.tokenizer_files().unwrap()
     else {
         panic!("tokenizer.json is there");
     };
     assert_eq!(tokenizer, b"{}");
-    assert_eq!(
-        settings.special_tokens_map.as_deref(),
-        Some(b"[]".as_slice())
-    );
+    assert_eq!(settings.special_tokens_map.as_deref(), Some(b"[]".as_slice()));
     assert_eq!(settings.generation_config, None);
 
     let mut put = |name: &str, text: &str| files.insert(name.to_owned(), text.into());
@@ -671,10 +588,7 @@ fn tokenizer_and_template_come_from_the_folder() {
     assert_eq!(error, "chat_template.jinja: byte 1: text is UTF-8");
     files.insert("chat_template.jinja".to_owned(), vec![b'a'; (1 << 20) + 1]);
     let error = open(files).unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "chat_template.jinja: byte 0: bytes 1048577, limit 1048576"
-    );
+    assert_eq!(error, "chat_template.jinja: byte 0: bytes 1048577, limit 1048576");
 }
 
 #[test]

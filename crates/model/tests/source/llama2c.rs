@@ -23,24 +23,17 @@ fn fields(a: &Architecture, vocab_sign: i32) -> Vec<u8> {
         a.vocab_count as i32 * vocab_sign,
         a.context_tokens as i32,
     ];
-    fields
-        .iter()
-        .flat_map(|field| field.to_le_bytes())
-        .collect()
+    fields.iter().flat_map(|field| field.to_le_bytes()).collect()
 }
 
 fn norms(a: &Architecture, part: NormPart) -> Vec<u8> {
     let norm = |layer| weights(TensorRole::Norm(layer, part), (1, a.model_width as usize));
-    (0..a.layer_count)
-        .flat_map(|layer| f32_bytes(&norm(layer)))
-        .collect()
+    (0..a.layer_count).flat_map(|layer| f32_bytes(&norm(layer))).collect()
 }
 
 fn linear(a: &Architecture, part: LinearPart, encode: &dyn Fn(&[f32]) -> Vec<u8>) -> Vec<u8> {
     let map = |layer| weights(TensorRole::Linear(layer, part), a.linear_shape(part));
-    (0..a.layer_count)
-        .flat_map(|layer| encode(&map(layer)))
-        .collect()
+    (0..a.layer_count).flat_map(|layer| encode(&map(layer))).collect()
 }
 
 fn matrix(a: &Architecture, role: TensorRole) -> Vec<f32> {
@@ -117,11 +110,7 @@ fn grouped(values: &[f32]) -> Vec<f32> {
         let value = move |value: &f32| (value * steps).trunc() / steps;
         group.iter().map(value).collect::<Vec<_>>()
     };
-    values
-        .chunks(GROUP as usize)
-        .enumerate()
-        .flat_map(group)
-        .collect()
+    values.chunks(GROUP as usize).enumerate().flat_map(group).collect()
 }
 
 #[test]
@@ -169,10 +158,7 @@ fn wrong_lengths_and_headers_are_refused() {
     assert_eq!(message(long), format!("m.bin: byte {}: {rule}", good.len()));
     for len in 0..good.len() {
         let error = open("m.bin", good[..len].to_vec()).unwrap_err();
-        assert!(
-            matches!(error, SourceError::Truncated { .. }),
-            "{len}: {error}"
-        );
+        assert!(matches!(error, SourceError::Truncated { .. }), "{len}: {error}");
     }
     let with = |field: usize, value: i32| {
         let mut bytes = good.clone();
@@ -183,18 +169,9 @@ fn wrong_lengths_and_headers_are_refused() {
     let multiple = "m.bin: byte 0: the width is a multiple of the number of heads";
     assert_eq!(with(0, 18), multiple);
     assert_eq!(with(3, 0), multiple);
-    assert_eq!(
-        with(2, i32::MAX),
-        "m.bin: architecture: layer_count in 1..=1024"
-    );
-    assert_eq!(
-        with(5, i32::MIN),
-        "m.bin: architecture: vocab_count in 1..=2^20"
-    );
-    assert_eq!(
-        with(4, 3),
-        "m.bin: architecture: kv_head_count a divisor of head_count"
-    );
+    assert_eq!(with(2, i32::MAX), "m.bin: architecture: layer_count in 1..=1024");
+    assert_eq!(with(5, i32::MIN), "m.bin: architecture: vocab_count in 1..=2^20");
+    assert_eq!(with(4, 3), "m.bin: architecture: kv_head_count a divisor of head_count");
 
     let modern = modern(&small(true), 2, &groups);
     let with = |at: usize, value: u8| {
@@ -237,10 +214,7 @@ fn files_of_other_kinds_are_not_taken_for_checkpoints() {
     let accepted = "not a model; accepted are a GGUF file, a folder with config.json and \
                     *.safetensors, a llama2.c checkpoint (.bin)";
     for (name, bytes) in [
-        (
-            "pytorch_model.bin",
-            b"PK\x03\x04aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa".to_vec(),
-        ),
+        ("pytorch_model.bin", b"PK\x03\x04aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa".to_vec()),
         ("model.safetensors", vec![8; 100]),
         ("notes.txt", b"hello".to_vec()),
         ("empty", vec![]),

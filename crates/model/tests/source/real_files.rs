@@ -51,11 +51,7 @@ fn checkpoints_find_their_tokenizers() {
     let characters = open(&models.join("EN10+BabyLlama/tok105/model5000.bin")).unwrap();
     let tokenizer = characters.tokenizer_files().unwrap();
     assert!(matches!(tokenizer, TokenizerFiles::SentencePiece { .. }));
-    let count: usize = read_all(characters.as_ref())
-        .unwrap()
-        .values()
-        .map(Vec::len)
-        .sum();
+    let count: usize = read_all(characters.as_ref()).unwrap().values().map(Vec::len).sum();
     assert_eq!(count, 936_448);
 }
 
@@ -65,18 +61,9 @@ fn int8_checkpoint_is_read() {
     let path = models.join("doryiii+esp32-llm/spiffs_data/stories3M-q80.bin");
     let source = open(&path).unwrap();
     let architecture = source.architecture();
-    assert_eq!(
-        (architecture.model_width, architecture.mlp_width),
-        (192, 512)
-    );
-    assert_eq!(
-        (architecture.head_count, architecture.kv_head_count),
-        (6, 2)
-    );
-    assert_eq!(
-        (architecture.layer_count, architecture.vocab_count),
-        (6, 4096)
-    );
+    assert_eq!((architecture.model_width, architecture.mlp_width), (192, 512));
+    assert_eq!((architecture.head_count, architecture.kv_head_count), (6, 2));
+    assert_eq!((architecture.layer_count, architecture.vocab_count), (6, 4096));
     assert_eq!(architecture.rope.layout, RopeLayout::Interleaved);
     let query = TensorRole::Linear(0, LinearPart::Query);
     let element = ElementType::Int8Groups { group: 64 };
@@ -90,10 +77,7 @@ fn int8_checkpoint_is_read() {
     let codes = &bytes[256 + norms..][..64];
     let scale = &bytes[256 + norms + 4096 * 192..][..4];
     let scale = f32::from_le_bytes(scale.try_into().unwrap());
-    assert_eq!(
-        codes.iter().map(|&c| (c as i8).unsigned_abs()).max(),
-        Some(127)
-    );
+    assert_eq!(codes.iter().map(|&c| (c as i8).unsigned_abs()).max(), Some(127));
     let embedding = &all[&TensorRole::Embedding];
     for (&code, &value) in codes.iter().zip(embedding) {
         assert_eq!(value, f32::from(code as i8) * scale);
@@ -111,16 +95,9 @@ fn hugging_face_folders_are_read() {
     // The file stores the shared matrix under the name of the head.
     let embedding = story.tensor(TensorRole::Embedding).unwrap();
     assert_eq!(embedding.name, "lm_head.weight");
-    let count: usize = read_all(story.as_ref())
-        .unwrap()
-        .values()
-        .map(Vec::len)
-        .sum();
+    let count: usize = read_all(story.as_ref()).unwrap().values().map(Vec::len).sum();
     assert_eq!(count, 656_000);
-    let TokenizerFiles::HuggingFace {
-        tokenizer,
-        settings,
-    } = story.tokenizer_files().unwrap()
+    let TokenizerFiles::HuggingFace { tokenizer, settings } = story.tokenizer_files().unwrap()
     else {
         panic!("tokenizer.json is there");
     };
@@ -156,63 +133,23 @@ fn hostile_files_are_refused_with_the_reason() {
     let fixtures = models.join("las7+weight-inspect/tests/fixtures");
     for (folder, file, reason) in [
         (&corpus, "bad-version.bin", "byte 4: the version is 2 or 3"),
-        (
-            &corpus,
-            "hdr-suppress-eos.gguf",
-            "byte 8181: 19 bytes needed, the file has 8192",
-        ),
+        (&corpus, "hdr-suppress-eos.gguf", "byte 8181: 19 bytes needed, the file has 8192"),
         (
             &corpus,
             "hdr-wrap-first-offset.gguf",
             "byte 6446: a tensor offset is a multiple of the alignment",
         ),
-        (
-            &corpus,
-            "hdr-zero-first-dim.gguf",
-            "byte 6422: a dimension is not 0",
-        ),
-        (
-            &corpus,
-            "huge-counts.bin",
-            "byte 8: tensors 18446744073709551615, limit 65536",
-        ),
-        (
-            &corpus,
-            "kv-arr-huge-n.bin",
-            "byte 49: 34359738360 bytes needed, the file has 49",
-        ),
-        (
-            &corpus,
-            "kv-huge-strlen.bin",
-            "byte 24: bytes of a key 281474976710655, limit 65535",
-        ),
-        (
-            &corpus,
-            "magic-only.bin",
-            "byte 4: 4 bytes needed, the file has 4",
-        ),
-        (
-            &corpus,
-            "tensor-huge-dims.bin",
-            "byte 33: the size of a tensor fits 64 bits",
-        ),
-        (
-            &corpus,
-            "trunc-magic.bin",
-            "byte 0: 4 bytes needed, the file has 3",
-        ),
+        (&corpus, "hdr-zero-first-dim.gguf", "byte 6422: a dimension is not 0"),
+        (&corpus, "huge-counts.bin", "byte 8: tensors 18446744073709551615, limit 65536"),
+        (&corpus, "kv-arr-huge-n.bin", "byte 49: 34359738360 bytes needed, the file has 49"),
+        (&corpus, "kv-huge-strlen.bin", "byte 24: bytes of a key 281474976710655, limit 65535"),
+        (&corpus, "magic-only.bin", "byte 4: 4 bytes needed, the file has 4"),
+        (&corpus, "tensor-huge-dims.bin", "byte 33: the size of a tensor fits 64 bits"),
+        (&corpus, "trunc-magic.bin", "byte 0: 4 bytes needed, the file has 3"),
         (&corpus, "v3-empty.bin", "general.architecture is missing"),
-        (
-            &corpus,
-            "valid-small.gguf",
-            "llama.embedding_length is missing",
-        ),
+        (&corpus, "valid-small.gguf", "llama.embedding_length is missing"),
         (&fixtures, "empty.gguf", "llama.embedding_length is missing"),
-        (
-            &fixtures,
-            "tiny.gguf",
-            "byte 128: 32768 bytes needed, the file has 122",
-        ),
+        (&fixtures, "tiny.gguf", "byte 128: 32768 bytes needed, the file has 122"),
     ] {
         let path = folder.join(file);
         let error = open(&path).unwrap_err().to_string();

@@ -20,12 +20,7 @@ pub(crate) fn tiny(family: Family, layout: RopeLayout) -> Architecture {
         mlp_width: 10,
         context_tokens: 64,
         norm_epsilon: 1e-5,
-        rope: Rope {
-            theta: 10_000.0,
-            dims: 4,
-            layout,
-            scaling: RopeScaling::None,
-        },
+        rope: Rope { theta: 10_000.0, dims: 4, layout, scaling: RopeScaling::None },
         sliding_window: None,
         tied_embeddings: false,
         qkv_bias: family == Family::Qwen2,
@@ -81,10 +76,7 @@ pub(crate) fn assert_weights(source: &dyn WeightSource) {
 }
 
 pub(crate) fn f32_bytes(values: &[f32]) -> Vec<u8> {
-    values
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect()
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
 /// Opens bytes under a name that says what they are.

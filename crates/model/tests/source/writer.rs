@@ -85,10 +85,7 @@ fn what_is_written_is_read_back() {
             // The architecture of the model is written, whatever the vocabulary came from.
             let architecture_name = read.architecture.clone();
             assert!(["llama", "qwen2", "qwen3"].contains(&architecture_name.as_str()));
-            let expected = GgufVocabulary {
-                architecture: architecture_name,
-                ..vocabulary()
-            };
+            let expected = GgufVocabulary { architecture: architecture_name, ..vocabulary() };
             assert_eq!(*read, expected);
             assert_weights(source.as_ref());
             let embedding = source.tensor(TensorRole::Embedding).unwrap();
@@ -157,9 +154,7 @@ fn half_layout_of_a_llama_becomes_interleaved_with_the_same_pairs() {
     }
     // Elements of a bias move like rows.
     let bias = TensorRole::Bias(0, shoal_model::LinearPart::Key);
-    let moved: Vec<_> = (8..16)
-        .map(|row| export_row(&architecture, bias, row))
-        .collect();
+    let moved: Vec<_> = (8..16).map(|row| export_row(&architecture, bias, row)).collect();
     assert_eq!(moved, [8, 11, 9, 12, 10, 13, 14, 15]);
 }
 
@@ -170,22 +165,14 @@ fn models_that_readers_would_misunderstand_are_not_written() {
         metadata.unwrap_err().to_string()
     };
     let qwen = tiny(Family::Qwen2, RopeLayout::Interleaved);
-    assert_eq!(
-        refused(&qwen),
-        "\"rope.layout\": qwen2 and qwen3 rotate halves"
-    );
+    assert_eq!(refused(&qwen), "\"rope.layout\": qwen2 and qwen3 rotate halves");
     let mut llama = tiny(Family::Llama, RopeLayout::Interleaved);
     llama.qk_norm = true;
     assert!(refused(&llama).starts_with("\"qk_norm\": "));
 }
 
 fn plan(name: &str, element: ElementType) -> TensorPlan {
-    TensorPlan {
-        name: name.to_owned(),
-        rows: 3,
-        columns: 2,
-        element,
-    }
+    TensorPlan { name: name.to_owned(), rows: 3, columns: 2, element }
 }
 
 #[test]
@@ -197,10 +184,7 @@ fn plans_and_rows_that_break_a_rule_are_refused() {
     };
     let entry = |key: &str| (key.to_owned(), MetadataValue::U32(1));
     let f16 = ElementType::F16;
-    assert_eq!(
-        refused(vec![entry("")], vec![]),
-        "\"\": a key has 1 to 65535 bytes"
-    );
+    assert_eq!(refused(vec![entry("")], vec![]), "\"\": a key has 1 to 65535 bytes");
     let twice = vec![entry("k"), entry("k")];
     assert_eq!(refused(twice, vec![]), "\"k\": a key occurs once");
     let twice = vec![plan("t", f16), plan("t", f16)];
@@ -209,28 +193,19 @@ fn plans_and_rows_that_break_a_rule_are_refused() {
     assert!(refused(vec![], long).ends_with("a tensor name has at most 63 bytes"));
     let mut empty = plan("t", f16);
     empty.rows = 0;
-    assert_eq!(
-        refused(vec![], vec![empty]),
-        "\"t\": a tensor has rows and columns"
-    );
+    assert_eq!(refused(vec![], vec![empty]), "\"t\": a tensor has rows and columns");
     let quantised = vec![plan("t", ElementType::Q8_0)];
     let message = "tensor \"t\": Q8_0 is not written, only F32 and F16";
     assert_eq!(refused(vec![], quantised), message);
 
     let mut writer = GgufWriter::try_new(Vec::new(), &[], vec![plan("t", f16)]).unwrap();
     let message = "tensor \"t\": 3 elements given, 6 are left, rows have 2";
-    assert_eq!(
-        writer.write_rows(&[0.0; 3]).unwrap_err().to_string(),
-        message
-    );
+    assert_eq!(writer.write_rows(&[0.0; 3]).unwrap_err().to_string(), message);
     writer.write_rows(&[1.0, 2.0]).unwrap();
     let error = writer.write_rows(&[0.0, 65_520.0, 0.0, 0.0]).unwrap_err();
     let message = "tensor \"t\": row 1, column 1: 65520 does not fit F16";
     assert_eq!(error.to_string(), message);
-    assert!(matches!(
-        writer.finish().unwrap_err(),
-        GgufWriteError::Rows { left: 4, .. }
-    ));
+    assert!(matches!(writer.finish().unwrap_err(), GgufWriteError::Rows { left: 4, .. }));
     let mut writer =
         GgufWriter::try_new(Vec::new(), &[], vec![plan("t", ElementType::F32)]).unwrap();
     assert!(writer.write_rows(&[f32::INFINITY, 0.0]).is_err());
@@ -256,8 +231,5 @@ fn an_output_that_fails_is_reported() {
     assert!(matches!(header, Err(GgufWriteError::Io(_))));
     let plans = vec![plan("t", ElementType::F32)];
     let mut writer = GgufWriter::try_new(Full(100), &[], plans).unwrap();
-    assert!(matches!(
-        writer.write_rows(&[0.0; 6]),
-        Err(GgufWriteError::Io(_))
-    ));
+    assert!(matches!(writer.write_rows(&[0.0; 6]), Err(GgufWriteError::Io(_))));
 }

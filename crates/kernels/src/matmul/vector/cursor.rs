@@ -36,14 +36,7 @@ impl<'a> Tiles<'a> {
     pub(super) fn new(weights: &'a Linear, g: usize) -> Self {
         let nowhere = std::ptr::null();
         let block_bytes = weights.shape().tile(0).block_bytes;
-        Self {
-            weights,
-            g,
-            block_bytes,
-            codes: nowhere,
-            multipliers: nowhere,
-            offsets: nowhere,
-        }
+        Self { weights, g, block_bytes, codes: nowhere, multipliers: nowhere, offsets: nowhere }
     }
 }
 
@@ -98,12 +91,7 @@ impl<const BYTES: usize> Panel<BYTES> {
         };
         let ahead = weights.tile(next.min(shape.row_groups() - 1), 0).as_ptr();
         let share = pass * lines * shape.blocks() * LINE;
-        Self {
-            start,
-            block: start,
-            ahead: ahead.wrapping_add(share),
-            lines,
-        }
+        Self { start, block: start, ahead: ahead.wrapping_add(share), lines }
     }
 }
 

@@ -3,10 +3,7 @@
 //! A block's 32 products per row are at most 15 * 127 each and fall into two 16-bit sums of 16, at most
 //! 30,480 each, so no sum saturates. One multiply-add by (m r, m r) then scales the block and widens it
 //! to 32 bits at once.
-#![expect(
-    clippy::needless_range_loop,
-    reason = "indices name rows and vectors of several arrays"
-)]
+#![expect(clippy::needless_range_loop, reason = "indices name rows and vectors of several arrays")]
 
 use std::ops::Range;
 

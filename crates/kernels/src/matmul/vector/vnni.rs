@@ -50,10 +50,7 @@ const fn bias(format: WeightFormat) -> i32 {
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn spread(weights: &Linear, g: usize, panel: &mut [u8]) {
     let shape = weights.shape();
-    assert!(
-        panel.len() >= shape.blocks() * BLOCK_BYTES,
-        "the panel has room"
-    );
+    assert!(panel.len() >= shape.blocks() * BLOCK_BYTES, "the panel has room");
     let mut to = panel.as_mut_ptr();
     for c in 0..shape.tile_columns() {
         let layout = shape.tile(c);

@@ -2,10 +2,7 @@
 //!
 //! Used for 12-bit rows, and for 8-bit weights without VNNI: two byte products of 127 * 127 do not fit
 //! 16 bits, so 16-bit products, two per instruction and lane, are the fastest exact ones.
-#![expect(
-    clippy::needless_range_loop,
-    reason = "indices name rows and vectors of several arrays"
-)]
+#![expect(clippy::needless_range_loop, reason = "indices name rows and vectors of several arrays")]
 
 use std::ops::Range;
 
@@ -148,11 +145,7 @@ impl<L: Lanes, const H: usize, const OFFSETS: bool> Wide<L, H> for I4<'_, OFFSET
             let mask = L::splat16(15);
             let stored = |h: usize| {
                 let v = L::load(from.add(h * L::ROWS * 4));
-                if j < QUADS / 2 {
-                    v
-                } else {
-                    L::shift_right16::<4>(v)
-                }
+                if j < QUADS / 2 { v } else { L::shift_right16::<4>(v) }
             };
             // m (q + 8) + (o - 8 m)
             let integer = |h: usize, code: L::V| {

@@ -25,11 +25,7 @@ pub(super) fn parse(
                 name: tensor.name,
             });
         }
-        extents.push(Extent {
-            start: tensor.offset,
-            bytes,
-            entry_offset,
-        });
+        extents.push(Extent { start: tensor.offset, bytes, entry_offset });
         tensors.insert(tensor.name.clone(), tensor);
     }
     let input = cursor.input();
@@ -105,14 +101,7 @@ fn entry(cursor: &mut Cursor<'_>, alignment: u64) -> Result<(FileTensor, u64), S
         shape.pop();
     }
     shape.reverse();
-    let tensor = FileTensor {
-        name,
-        shape,
-        element,
-        input: 0,
-        offset,
-        scales_offset: 0,
-    };
+    let tensor = FileTensor { name, shape, element, input: 0, offset, scales_offset: 0 };
     Ok((tensor, bytes))
 }
 
@@ -125,9 +114,7 @@ fn tensor_bytes(fastest_first: &[u64], element: ElementType) -> Result<u64, &'st
     if !fastest_first[0].is_multiple_of(block_elements as u64) {
         return Err("the first dimension is a multiple of the block of the type");
     }
-    let product = fastest_first
-        .iter()
-        .try_fold(1_u64, |n, &d| n.checked_mul(d));
+    let product = fastest_first.iter().try_fold(1_u64, |n, &d| n.checked_mul(d));
     product
         .and_then(|n| (n / block_elements as u64).checked_mul(block_bytes as u64))
         .ok_or("the size of a tensor fits 64 bits")

@@ -43,11 +43,7 @@ fn check(architecture: &Architecture) -> Result<(), GgufWriteError> {
     let llama = prefix(architecture.family) == "llama";
     let half = architecture.rope.layout == RopeLayout::Half;
     let rules = [
-        (
-            llama || half,
-            "rope.layout",
-            "qwen2 and qwen3 rotate halves",
-        ),
+        (llama || half, "rope.layout", "qwen2 and qwen3 rotate halves"),
         (
             architecture.qk_norm == (architecture.family == Family::Qwen3),
             "qk_norm",
@@ -55,10 +51,7 @@ fn check(architecture: &Architecture) -> Result<(), GgufWriteError> {
         ),
     ];
     match rules.into_iter().find(|(holds, ..)| !holds) {
-        Some((_, name, rule)) => Err(GgufWriteError::Plan {
-            name: name.to_owned(),
-            rule,
-        }),
+        Some((_, name, rule)) => Err(GgufWriteError::Plan { name: name.to_owned(), rule }),
         None => Ok(()),
     }
 }
@@ -103,19 +96,10 @@ fn architecture_entries(
             put("rope.scaling.type", Text("linear".to_owned()));
             put("rope.scaling.factor", F32(factor as f32));
         }
-        RopeScaling::Yarn {
-            factor,
-            beta_fast,
-            beta_slow,
-            attention_factor,
-            original_context,
-        } => {
+        RopeScaling::Yarn { factor, beta_fast, beta_slow, attention_factor, original_context } => {
             put("rope.scaling.type", Text("yarn".to_owned()));
             put("rope.scaling.factor", F32(factor as f32));
-            put(
-                "rope.scaling.original_context_length",
-                U32(original_context),
-            );
+            put("rope.scaling.original_context_length", U32(original_context));
             put("rope.scaling.yarn_beta_fast", F32(beta_fast as f32));
             put("rope.scaling.yarn_beta_slow", F32(beta_slow as f32));
             let relative = attention_factor / (0.1 * factor.ln() + 1.0);
@@ -135,18 +119,9 @@ fn vocabulary_entries(vocabulary: &GgufVocabulary) -> Vec<(String, MetadataValue
     put("model", Some(Text(v.model.clone())));
     put("pre", v.pre.clone().map(Text));
     put("tokens", Some(Texts(v.tokens.clone())));
-    put(
-        "scores",
-        (!v.scores.is_empty()).then(|| F32s(v.scores.clone())),
-    );
-    put(
-        "token_type",
-        (!v.types.is_empty()).then(|| I32s(v.types.clone())),
-    );
-    put(
-        "merges",
-        (!v.merges.is_empty()).then(|| Texts(v.merges.clone())),
-    );
+    put("scores", (!v.scores.is_empty()).then(|| F32s(v.scores.clone())));
+    put("token_type", (!v.types.is_empty()).then(|| I32s(v.types.clone())));
+    put("merges", (!v.merges.is_empty()).then(|| Texts(v.merges.clone())));
     put("bos_token_id", v.bos_id.map(U32));
     put("eos_token_id", v.eos_id.map(U32));
     put("eot_token_id", v.eot_id.map(U32));
@@ -157,14 +132,8 @@ fn vocabulary_entries(vocabulary: &GgufVocabulary) -> Vec<(String, MetadataValue
     put("add_bos_token", v.add_bos.map(Bool));
     put("add_eos_token", v.add_eos.map(Bool));
     put("add_space_prefix", v.add_space_prefix.map(Bool));
-    put(
-        "remove_extra_whitespaces",
-        v.remove_extra_whitespaces.map(Bool),
-    );
-    put(
-        "precompiled_charsmap",
-        v.precompiled_charsmap.clone().map(U8s),
-    );
+    put("remove_extra_whitespaces", v.remove_extra_whitespaces.map(Bool));
+    put("precompiled_charsmap", v.precompiled_charsmap.clone().map(U8s));
     entries
 }
 
@@ -214,11 +183,7 @@ pub fn export_tensors(architecture: &Architecture, weights: ElementType) -> Vec<
         },
         rows: ExportRows::Values(factors),
     });
-    architecture
-        .tensors()
-        .map(of_model)
-        .chain(factors)
-        .collect()
+    architecture.tensors().map(of_model).chain(factors).collect()
 }
 
 /// Which row of our tensor is row `row` of the tensor in the file; for a bias, which element.

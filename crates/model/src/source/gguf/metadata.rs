@@ -184,14 +184,7 @@ impl Metadata {
         key: &str,
         count_max: u64,
     ) -> Result<Option<Vec<i32>>, SourceError> {
-        let small = [
-            Kind::U8,
-            Kind::I8,
-            Kind::U16,
-            Kind::I16,
-            Kind::U32,
-            Kind::I32,
-        ];
+        let small = [Kind::U8, Kind::I8, Kind::U16, Kind::I16, Kind::U32, Kind::I32];
         let rule = "an array of integers below 2^31";
         self.array(input, key, &small, rule, count_max, |cursor, kind| {
             let value = match Value::parse_scalar(cursor, kind)? {
@@ -211,14 +204,7 @@ impl Metadata {
         limit: u64,
     ) -> Result<Option<Vec<u8>>, SourceError> {
         let rule = "an array of bytes";
-        self.array(
-            input,
-            key,
-            &[Kind::U8, Kind::I8],
-            rule,
-            limit,
-            |cursor, _| cursor.u8(),
-        )
+        self.array(input, key, &[Kind::U8, Kind::I8], rule, limit, |cursor, _| cursor.u8())
     }
 
     pub(super) fn floats(
@@ -258,12 +244,7 @@ impl Metadata {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
-        let Value::Array {
-            kind,
-            count,
-            offset,
-        } = value
-        else {
+        let Value::Array { kind, count, offset } = value else {
             return Err(wrong(input, key, rule));
         };
         if !kinds.contains(&kind) {
@@ -300,11 +281,7 @@ impl Metadata {
 
 /// A key whose value breaks a rule.
 pub(super) fn wrong(input: &Input, key: &str, rule: &'static str) -> SourceError {
-    SourceError::Key {
-        file: input.file().to_path_buf(),
-        key: key.to_owned(),
-        rule,
-    }
+    SourceError::Key { file: input.file().to_path_buf(), key: key.to_owned(), rule }
 }
 
 impl Value {
@@ -348,11 +325,7 @@ impl Value {
                 return Err(cursor.input().malformed(start, rule));
             }
         }
-        Ok(Self::Array {
-            kind,
-            count,
-            offset,
-        })
+        Ok(Self::Array { kind, count, offset })
     }
 
     fn signed(value: i64) -> Self {

@@ -186,25 +186,12 @@ fn llama3(factors: &[f32], rotation: &Rotation<'_>, context_hint: u32) -> Option
 
 /// The factors of a scaling, to be written as a tensor; `None` when it needs none.
 pub(super) fn factors(scaling: RopeScaling, theta: f64, dims: u32) -> Option<Vec<f32>> {
-    let RopeScaling::Llama3 {
-        factor,
-        low_freq_factor,
-        high_freq_factor,
-        original_context,
-    } = scaling
+    let RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } =
+        scaling
     else {
         return None;
     };
-    let rule = Llama3 {
-        factor,
-        low_freq_factor,
-        high_freq_factor,
-        original_context,
-    };
+    let rule = Llama3 { factor, low_freq_factor, high_freq_factor, original_context };
     let pairs = wavelengths(theta, dims);
-    Some(
-        pairs
-            .map(|wavelength| rule.divisor(wavelength) as f32)
-            .collect(),
-    )
+    Some(pairs.map(|wavelength| rule.divisor(wavelength) as f32).collect())
 }

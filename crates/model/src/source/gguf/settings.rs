@@ -75,11 +75,7 @@ pub(super) fn read(
             });
         }
     };
-    let settings = Settings {
-        input,
-        metadata,
-        prefix: &prefix,
-    };
+    let settings = Settings { input, metadata, prefix: &prefix };
     settings.refuse_other_computations()?;
     let mut architecture = settings.dimensions(family, layout, tensors)?;
     let rotation = Rotation {
@@ -97,17 +93,11 @@ pub(super) fn read(
 fn check(input: &Input, architecture: &Architecture) -> Result<(), SourceError> {
     architecture
         .check()
-        .map_err(|source| SourceError::Architecture {
-            file: input.file().to_path_buf(),
-            source,
-        })
+        .map_err(|source| SourceError::Architecture { file: input.file().to_path_buf(), source })
 }
 
 fn missing(input: &Input, key: String) -> SourceError {
-    SourceError::MissingKey {
-        file: input.file().to_path_buf(),
-        key,
-    }
+    SourceError::MissingKey { file: input.file().to_path_buf(), key }
 }
 
 struct Settings<'a> {
@@ -136,9 +126,7 @@ impl Settings<'_> {
 
     fn refuse_other_computations(&self) -> Result<(), SourceError> {
         if self.u32("expert_count")?.unwrap_or(0) > 0 {
-            return Err(SourceError::MixtureOfExperts {
-                file: self.input.file().to_path_buf(),
-            });
+            return Err(SourceError::MixtureOfExperts { file: self.input.file().to_path_buf() });
         }
         let mut refused = REFUSED.iter().map(|name| self.key(name));
         if let Some(key) = refused.find(|key| self.metadata.get(key).is_some()) {
@@ -187,9 +175,7 @@ impl Settings<'_> {
             return Err(wrong(self.input, &key, "equal to the width of the keys"));
         }
         let epsilon = "attention.layer_norm_rms_epsilon";
-        let epsilon = self
-            .float(epsilon)?
-            .ok_or_else(|| missing(self.input, self.key(epsilon)))?;
+        let epsilon = self.float(epsilon)?.ok_or_else(|| missing(self.input, self.key(epsilon)))?;
         let has = |role| tensors.contains_key(&names::of_role(role));
         let embedding = names::of_role(TensorRole::Embedding);
         let Some(embedding) = tensors.get(&embedding) else {

@@ -16,10 +16,8 @@ pub(super) fn read(input: &Input, metadata: &Metadata) -> Result<GgufVocabulary,
         }
         metadata.u32(input, &key)
     };
-    let missing = |name: &str| SourceError::MissingKey {
-        file: input.file().to_path_buf(),
-        key: key(name),
-    };
+    let missing =
+        |name: &str| SourceError::MissingKey { file: input.file().to_path_buf(), key: key(name) };
     let tokens = texts("tokens")?.ok_or_else(|| missing("tokens"))?;
     let scores = metadata.floats(input, &key("scores"), limits::PIECE_COUNT_MAX)?;
     let scores = scores.unwrap_or_default();

@@ -149,12 +149,7 @@ impl<W: Write> GgufWriter<W> {
         }
         header.resize(header.len().next_multiple_of(ALIGNMENT_DEFAULT as usize), 0);
         out.write_all(&header)?;
-        Ok(Self {
-            out,
-            tensors,
-            current: 0,
-            elements_done: 0,
-        })
+        Ok(Self { out, tensors, current: 0, elements_done: 0 })
     }
 
     /// Writes the next rows of the tensor whose turn it is, in the order of the plan.
@@ -187,8 +182,7 @@ impl<W: Write> GgufWriter<W> {
             let bytes = self.elements_done as u64 * size;
             let alignment = u64::from(ALIGNMENT_DEFAULT);
             let padding = (bytes.next_multiple_of(alignment) - bytes) as usize;
-            self.out
-                .write_all(&[0; ALIGNMENT_DEFAULT as usize][..padding])?;
+            self.out.write_all(&[0; ALIGNMENT_DEFAULT as usize][..padding])?;
             self.current += 1;
             self.elements_done = 0;
         }
@@ -216,12 +210,7 @@ impl<W: Write> GgufWriter<W> {
             ),
             None => (String::new(), 0, 0),
         };
-        GgufWriteError::Rows {
-            tensor,
-            got,
-            left,
-            columns,
-        }
+        GgufWriteError::Rows { tensor, got, left, columns }
     }
 }
 
@@ -229,12 +218,7 @@ fn check_plan(
     metadata: &[(String, MetadataValue)],
     tensors: &[TensorPlan],
 ) -> Result<(), GgufWriteError> {
-    let refuse = |name: &str, rule| {
-        Err(GgufWriteError::Plan {
-            name: name.to_owned(),
-            rule,
-        })
-    };
+    let refuse = |name: &str, rule| Err(GgufWriteError::Plan { name: name.to_owned(), rule });
     let mut keys = std::collections::HashSet::new();
     for (key, _) in metadata {
         if key.is_empty() || key.len() as u64 > limits::KEY_BYTES_MAX {

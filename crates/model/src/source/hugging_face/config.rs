@@ -65,20 +65,13 @@ fn present<'de, D: serde::Deserializer<'de>>(
 /// The architecture that a `config.json` describes.
 pub(in super::super) fn read(input: &Input) -> Result<Architecture, SourceError> {
     let bytes = input.read_all(limits::CONFIG_BYTES_MAX)?;
-    let config: Config = serde_json::from_slice(&bytes).map_err(|source| SourceError::Json {
-        file: input.file().to_path_buf(),
-        source,
-    })?;
-    let reader = Reader {
-        input,
-        config: &config,
-    };
+    let config: Config = serde_json::from_slice(&bytes)
+        .map_err(|source| SourceError::Json { file: input.file().to_path_buf(), source })?;
+    let reader = Reader { input, config: &config };
     let architecture = reader.architecture()?;
     let check = architecture.check();
-    check.map_err(|source| SourceError::Architecture {
-        file: input.file().to_path_buf(),
-        source,
-    })?;
+    check
+        .map_err(|source| SourceError::Architecture { file: input.file().to_path_buf(), source })?;
     Ok(architecture)
 }
 

@@ -17,10 +17,7 @@ impl Folder {
     /// A folder on disk.
     #[must_use]
     pub fn on_disk(path: &Path) -> Self {
-        Self {
-            path: path.to_owned(),
-            memory: None,
-        }
+        Self { path: path.to_owned(), memory: None }
     }
 
     /// Files in memory, by name.
@@ -30,10 +27,7 @@ impl Folder {
             let input = Input::from_bytes(&name, bytes);
             (name, input)
         };
-        Self {
-            path: PathBuf::new(),
-            memory: Some(files.into_iter().map(input).collect()),
-        }
+        Self { path: PathBuf::new(), memory: Some(files.into_iter().map(input).collect()) }
     }
 
     /// Opens a file, `None` when it is not there.
@@ -53,11 +47,7 @@ impl Folder {
 
     /// The path of a file in it.
     pub(in super::super) fn path(&self, name: &str) -> PathBuf {
-        if name.is_empty() {
-            self.path.clone()
-        } else {
-            self.path.join(name)
-        }
+        if name.is_empty() { self.path.clone() } else { self.path.join(name) }
     }
 
     /// Its last component.
@@ -71,10 +61,9 @@ impl Folder {
     pub(super) fn safetensors(&self) -> Result<Vec<String>, SourceError> {
         let mut names = match &self.memory {
             Some(files) => files.keys().cloned().collect(),
-            None => self.list().map_err(|source| SourceError::Io {
-                file: self.path.clone(),
-                source,
-            })?,
+            None => {
+                self.list().map_err(|source| SourceError::Io { file: self.path.clone(), source })?
+            }
         };
         names.retain(|name| name.ends_with(".safetensors"));
         names.sort_unstable();

@@ -119,19 +119,11 @@ pub(super) fn scaling(
 /// What multiplies cosine and sine under `YaRN`.
 fn attention_factor(settings: &RopeSettings, factor: f64) -> f64 {
     let scale = |weight: f64| {
-        if factor <= 1.0 {
-            1.0
-        } else {
-            0.1 * weight * factor.ln() + 1.0
-        }
+        if factor <= 1.0 { 1.0 } else { 0.1 * weight * factor.ln() + 1.0 }
     };
     // A weight of 0 counts as absent.
     let weight = |value: Option<f64>| value.filter(|&weight| weight != 0.0);
-    match (
-        settings.attention_factor,
-        weight(settings.mscale),
-        weight(settings.mscale_all_dim),
-    ) {
+    match (settings.attention_factor, weight(settings.mscale), weight(settings.mscale_all_dim)) {
         (Some(given), ..) => given,
         (None, Some(mscale), Some(all)) => scale(mscale) / scale(all),
         _ => scale(1.0),

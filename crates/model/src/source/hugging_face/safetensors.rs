@@ -97,11 +97,7 @@ fn tensor_bytes(input: &Input, name: &str, entry: &Entry) -> Result<u64, SourceE
 }
 
 fn key(input: &Input, name: String, rule: &'static str) -> SourceError {
-    SourceError::Key {
-        file: input.file().to_path_buf(),
-        key: name,
-        rule,
-    }
+    SourceError::Key { file: input.file().to_path_buf(), key: name, rule }
 }
 
 /// The shard of each tensor. Shards are plain names of safetensors files in the same folder.
@@ -123,10 +119,8 @@ pub(super) fn index(input: &Input) -> Result<BTreeMap<String, String>, SourceErr
 }
 
 fn json<T: DeserializeOwned>(input: &Input, bytes: &[u8]) -> Result<T, SourceError> {
-    serde_json::from_slice(bytes).map_err(|source| SourceError::Json {
-        file: input.file().to_path_buf(),
-        source,
-    })
+    serde_json::from_slice(bytes)
+        .map_err(|source| SourceError::Json { file: input.file().to_path_buf(), source })
 }
 
 /// A JSON object of limited size without repeated keys; `__metadata__` is passed over.

@@ -45,11 +45,8 @@ pub(super) fn read(folder: &Folder) -> Result<Option<String>, SourceError> {
         return Ok(None);
     };
     let bytes = input.read_all(limits::TOKENIZER_BYTES_MAX)?;
-    let config: TokenizerConfig =
-        serde_json::from_slice(&bytes).map_err(|source| SourceError::Json {
-            file: input.file().to_path_buf(),
-            source,
-        })?;
+    let config: TokenizerConfig = serde_json::from_slice(&bytes)
+        .map_err(|source| SourceError::Json { file: input.file().to_path_buf(), source })?;
     Ok(config.chat_template.and_then(|template| template.0))
 }
 
@@ -67,10 +64,7 @@ impl<'de> Deserialize<'de> for DefaultTemplate {
 
             fn visit_str<E: Error>(self, template: &str) -> Result<Self::Value, E> {
                 if template.len() as u64 > limits::TEMPLATE_BYTES_MAX {
-                    return Err(E::invalid_length(
-                        template.len(),
-                        &"at most 1 MiB of template",
-                    ));
+                    return Err(E::invalid_length(template.len(), &"at most 1 MiB of template"));
                 }
                 Ok(DefaultTemplate(Some(template.to_owned())))
             }
