@@ -6,9 +6,15 @@
     reason = "the terminal is the interface of a repository task"
 )]
 
+mod check;
 mod elf;
 mod emulate;
+mod fuzz_smoke;
+mod machine;
 mod shell;
+mod static_binary;
+mod test_run;
+mod tidy;
 
 use std::process::ExitCode;
 
@@ -18,13 +24,28 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask")]
 enum Task {
-    /// Run a static program on an emulated CPU, for instruction sets this machine lacks.
+    /// Run everything a change must pass
+    Check(check::Args),
+    /// Run a static program on an emulated CPU, for instruction sets this machine lacks
     Emulate(emulate::Args),
+    /// Run every fuzz target briefly on the stable compiler
+    FuzzSmoke(fuzz_smoke::Args),
+    /// Describe this machine, for benchmark records
+    Machine,
+    /// Build the released program and show that it needs nothing but a kernel
+    StaticBinary,
+    /// Check the rules of this repository that no compiler or lint checks
+    Tidy,
 }
 
 fn main() -> ExitCode {
     let result = match Task::parse() {
+        Task::Check(args) => check::run(&args),
         Task::Emulate(args) => emulate::run(&args),
+        Task::FuzzSmoke(args) => fuzz_smoke::run(&args).map(drop),
+        Task::Machine => machine::run(),
+        Task::StaticBinary => static_binary::run().map(print_skip),
+        Task::Tidy => tidy::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -32,5 +53,11 @@ fn main() -> ExitCode {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn print_skip(outcome: check::Outcome) {
+    if let check::Outcome::Skipped(reason) = outcome {
+        println!("skipped: {reason}");
     }
 }

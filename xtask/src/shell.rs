@@ -70,8 +70,25 @@ pub(crate) fn quiet(command: &mut Command, hint: &'static str) -> Result<Output,
     })
 }
 
+/// Runs a command to its end with its output on the terminal.
+pub(crate) fn loud(command: &mut Command, hint: &'static str) -> Result<(), TaskError> {
+    let status = command.status().map_err(|source| TaskError::Missing {
+        program: text(command.get_program()),
+        hint,
+        source,
+    })?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(TaskError::Failed {
+        command: describe(command),
+        status,
+        output: String::new(),
+    })
+}
+
 /// A command as one would type it.
-pub(crate) fn describe(command: &Command) -> String {
+fn describe(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(text).collect::<Vec<_>>().join(" ")
 }
