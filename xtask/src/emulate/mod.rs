@@ -9,10 +9,10 @@
 mod guest;
 mod image;
 mod parts;
+mod programs;
 mod vm;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use crate::elf::{self, Linkage};
@@ -41,36 +41,46 @@ pub(crate) struct Args {
     #[arg(long)]
     verbose: bool,
     /// Run the built-in probe instead of a program: CPU flags and one VNNI instruction
-    #[arg(long, conflicts_with = "program")]
+    #[arg(long, conflicts_with_all = ["tests_of", "words"])]
     probe: bool,
+    /// Build the tests of this package and run each; what follows `--` goes to every one
+    #[arg(long, value_name = "PACKAGE")]
+    tests_of: Option<String>,
     /// The static program and its arguments
-    #[arg(last = true, required_unless_present = "probe")]
-    program: Vec<String>,
+    #[arg(last = true, required_unless_present_any = ["probe", "tests_of"])]
+    words: Vec<String>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), TaskError> {
     let folder = shell::root().join("target/emulate");
     let parts = parts::fetch(&folder)?;
-    let work = folder.join(format!("run-{}", std::process::id()));
-    std::fs::create_dir_all(&work).at(&work)?;
-    let result = run_in(&work, &parts, args);
-    // The image holds a copy of the program; only a failed run is worth keeping for a look.
-    if result.is_ok() {
+    let (programs, arguments) = match (&args.tests_of, args.words.split_first()) {
+        (Some(package), _) => (programs::tests(package, &folder)?, args.words.as_slice()),
+        (None, Some((program, arguments))) => (vec![PathBuf::from(program)], arguments),
+        (None, None) => (vec![programs::probe(&folder)?], args.words.as_slice()),
+    };
+    for program in &programs {
+        eprintln!("emulate: {} on {}", program.display(), args.cpu);
+        refuse_dynamic(program)?;
+        let work = folder.join(format!("run-{}", std::process::id()));
+        std::fs::create_dir_all(&work).at(&work)?;
+        run_one(&work, &parts, args, program, arguments)?;
+        // What a failed run leaves is for a look; the image holds a copy of the program.
         std::fs::remove_dir_all(&work).at(&work)?;
     }
-    result
+    Ok(())
 }
 
-fn run_in(work: &Path, parts: &parts::Parts, args: &Args) -> Result<(), TaskError> {
-    let mut words = args.program.clone();
-    if args.probe {
-        words = vec![build_probe(work)?.display().to_string()];
-    }
-    let program = PathBuf::from(words.remove(0));
-    refuse_dynamic(&program)?;
+fn run_one(
+    work: &Path,
+    parts: &parts::Parts,
+    args: &Args,
+    program: &Path,
+    arguments: &[String],
+) -> Result<(), TaskError> {
     let files = guest::Guest {
-        program: &program,
-        arguments: &words,
+        program,
+        arguments,
         variables: &args.variables,
         carried: &args.carried,
         shell: &parts.busybox,
@@ -83,22 +93,6 @@ fn run_in(work: &Path, parts: &parts::Parts, args: &Args) -> Result<(), TaskErro
         limit: Duration::from_secs(args.limit_s),
     }
     .run(work, &disc)
-}
-
-fn build_probe(work: &Path) -> Result<PathBuf, TaskError> {
-    let source = shell::root().join("xtask/src/emulate/probe.rs");
-    let program = work.join("probe");
-    let mut rustc = Command::new("rustc");
-    rustc.args([
-        "--edition=2024",
-        "-O",
-        "-C",
-        "target-feature=+crt-static",
-        "-o",
-    ]);
-    rustc.arg(&program).arg(&source);
-    shell::quiet(&mut rustc, "install Rust")?;
-    Ok(program)
 }
 
 /// A dynamic program would need its loader and libraries in the guest.
