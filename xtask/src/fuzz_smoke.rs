@@ -40,7 +40,8 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, TaskError> {
     Ok(Outcome::Done)
 }
 
-/// Cargo in the workspace of the targets. Libraries that both workspaces use are compiled once.
+/// Cargo in the workspace of the targets. Libraries that both workspaces use are compiled once. No
+/// `--locked`: a crate that gains a dependency must not break the lock file over there.
 fn cargo(verb: &str) -> Command {
     let root = shell::root();
     let mut cargo = Command::new("cargo");
