@@ -2,8 +2,8 @@
 //! reference of every operation. Spec: `docs/spec/01-arithmetic.md`.
 //!
 //! Every reduction here is a maximum or an exact integer sum, and every element-wise result has one
-//! defined value. So the bytes of each activation are a function of (package, tokens, seed), whatever
-//! the batch, the tiling, the thread count or the instruction set.
+//! defined value. So the bytes of each activation are a function of (package, tokens, seed),
+//! whatever the batch, the tiling, the thread count or the instruction set.
 //!
 //! This crate is slow on purpose. `shoal-kernels` equals it bit for bit.
 #![forbid(unsafe_code)]

@@ -20,8 +20,8 @@ pub const I8_MULTIPLIER_MAX: i32 = 31;
 pub const I4_CODE_MIN: i32 = -8;
 /// Largest 4-bit weight code.
 pub const I4_CODE_MAX: i32 = 7;
-/// Largest magnitude of a block multiplier of 4-bit weights. It has a sign, so that the code -8, which
-/// has no opposite, can stand for the largest weight of a block whatever that one's sign.
+/// Largest magnitude of a block multiplier of 4-bit weights. It has a sign, so that the code -8,
+/// which has no opposite, can stand for the largest weight of a block whatever that one's sign.
 pub const I4_MULTIPLIER_MAX: i32 = 127;
 /// Largest magnitude of a block offset.
 pub const I4_OFFSET_MAX: i32 = 2040;

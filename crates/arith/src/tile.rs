@@ -1,8 +1,8 @@
 //! How the weights of a linear map lie in memory and on disk. Spec 02 §5.
 //!
-//! A linear map of `[rows, columns]` is a section: the row scales, then tiles of 16 rows by up to 1024
-//! columns, row group by row group. A tile interleaves its 16 rows so that one vector lane is one
-//! row; it is read by the kernels as it is, and it is a leaf of the package's Merkle tree.
+//! A linear map of `[rows, columns]` is a section: the row scales, then tiles of 16 rows by up to
+//! 1024 columns, row group by row group. A tile interleaves its 16 rows so that one vector lane is
+//! one row; it is read by the kernels as it is, and it is a leaf of the package's Merkle tree.
 //!
 //! ```text
 //! section   D: f32 x 16 per row group, padded with 0 to a multiple of 64 bytes; tiles

@@ -1,8 +1,8 @@
 //! The one trait between those who ask for text and those who make it.
 //!
-//! The engine implements it by computing, a swarm head by routing, tests by replaying. Gateway and CLI
-//! never see which. Everything an implementation returns is a pure function of (package, prompt,
-//! parameters, seed); timings are the only exception.
+//! The engine implements it by computing, a swarm head by routing, tests by replaying. Gateway and
+//! CLI never see which. Everything an implementation returns is a pure function of (package,
+//! prompt, parameters, seed); timings are the only exception.
 
 use std::sync::Arc;
 
@@ -53,7 +53,8 @@ pub struct TokenLogprob {
     pub logprob: f32,
 }
 
-/// What happens to a request, in order: one `Started`, then `Token`s, then one `Finished` or `Failed`.
+/// What happens to a request, in order: one `Started`, then `Token`s, then one `Finished` or
+/// `Failed`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TokenEvent {
     /// The prompt was accepted and computed.
@@ -67,7 +68,8 @@ pub enum TokenEvent {
     Token {
         /// Its id.
         id: TokenId,
-        /// Text that became certain with it: whole characters, never part of a stop string. Often empty.
+        /// Text that became certain with it: whole characters, never part of a stop string. Often
+        /// empty.
         text: String,
         /// Its log-probability, when asked for.
         logprob: Option<TokenLogprob>,

@@ -4,8 +4,8 @@ use crate::{Grammar, TokenId};
 
 /// How the next token is chosen from the logits. Spec 01 §9.
 ///
-/// The order is fixed: bias, penalties, grammar, temperature, top-k, top-p, min-p, then the largest of
-/// logit / temperature + noise(seed, position, token).
+/// The order is fixed: bias, penalties, grammar, temperature, top-k, top-p, min-p, then the largest
+/// of logit / temperature + noise(seed, position, token).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
     /// 0 means arg-max. At most 100.
@@ -16,7 +16,8 @@ pub struct Sampling {
     pub top_p: f32,
     /// Keep tokens with at least this fraction of the largest probability, in [0, 1].
     pub min_p: f32,
-    /// Divides positive and multiplies negative logits of tokens seen in prompt or answer, > 0; 1 is off.
+    /// Divides positive and multiplies negative logits of tokens seen in prompt or answer, > 0; 1
+    /// is off.
     pub repetition_penalty: f32,
     /// Subtracted once from tokens present in the answer, in [-2, 2].
     pub presence_penalty: f32,

@@ -76,14 +76,16 @@ impl Head {
         rows
     }
 
-    /// Final states of `rows`, `[T, D]`, after the final norm; a row with an unsound number gives `None`.
+    /// Final states of `rows`, `[T, D]`, after the final norm; a row with an unsound number gives
+    /// `None`.
     pub fn states(&mut self, rows: &[u16]) -> Vec<Option<Vec<f32>>> {
         let faults = self.norm(rows);
         let states = self.x.chunks_exact(self.norm.len());
         states.zip(faults).map(|(x, fault)| (!fault.into_inner()).then(|| x.to_vec())).collect()
     }
 
-    /// Logits of `rows`, written to `logits`, `[T, V]`. A row that meets an unsound number is reported.
+    /// Logits of `rows`, written to `logits`, `[T, V]`. A row that meets an unsound number is
+    /// reported.
     pub fn logits(&mut self, rows: &[u16], logits: &mut Vec<f32>) -> Vec<bool> {
         let faults = self.norm(rows);
         let map = self.output.as_ref().unwrap_or(&self.embedding);

@@ -1,10 +1,10 @@
 //! Pages of keys and values: who holds which, what a sequence's positions map to, what is shared.
 //!
-//! A page holds 64 positions of every layer of a stage. Full pages are named by a key that covers all
-//! tokens up to their end, so a sequence that begins like an earlier one takes that one's pages.
-//! Invariants: a page in use is never written by two sequences; pages of the prefix cache that no
-//! sequence holds are given up, least recently used first, when room is needed; the number of pages
-//! never exceeds the budget.
+//! A page holds 64 positions of every layer of a stage. Full pages are named by a key that covers
+//! all tokens up to their end, so a sequence that begins like an earlier one takes that one's
+//! pages. Invariants: a page in use is never written by two sequences; pages of the prefix cache
+//! that no sequence holds are given up, least recently used first, when room is needed; the number
+//! of pages never exceeds the budget.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -149,8 +149,8 @@ impl KvCache {
         self.release(page);
     }
 
-    /// The place of position `position`, which is at most the sequence's length, and makes it part of
-    /// the sequence. A position already there is a rewind to it.
+    /// The place of position `position`, which is at most the sequence's length, and makes it part
+    /// of the sequence. A position already there is a rewind to it.
     ///
     /// # Errors
     /// The position leaves a gap, or its page was not reserved.

@@ -42,8 +42,8 @@ pub enum SegmentKind {
         /// How many.
         rows: usize,
     },
-    /// Draft tokens: row `i` follows row `parents[i] < i`, or the sequence when `None`. They do not become
-    /// part of the sequence until [`Stage::accept`].
+    /// Draft tokens: row `i` follows row `parents[i] < i`, or the sequence when `None`. They do not
+    /// become part of the sequence until [`Stage::accept`].
     Tree {
         /// Parent of each row.
         parents: Vec<Option<u8>>,
@@ -171,8 +171,8 @@ impl Stage {
 
     /// Computes all layers on the rows of a step, `[T, D]` bf16, in place.
     ///
-    /// Segments of one step belong to different sequences. A row that meets an unsound number is reported
-    /// and does not change any other sequence.
+    /// Segments of one step belong to different sequences. A row that meets an unsound number is
+    /// reported and does not change any other sequence.
     ///
     /// # Errors
     /// A position leaves a gap or has no room; nothing was computed then.
@@ -212,8 +212,8 @@ impl Stage {
         Ok(faults)
     }
 
-    /// Makes the draft tokens on `path` (rows of the tree computed last for this sequence, root first)
-    /// part of the sequence, and forgets the others.
+    /// Makes the draft tokens on `path` (rows of the tree computed last for this sequence, root
+    /// first) part of the sequence, and forgets the others.
     ///
     /// # Errors
     /// No tree waits, or there is no room.

@@ -30,7 +30,8 @@ fn argmax(logits: &[f32]) -> u32 {
     best as u32
 }
 
-/// Greedy ids after `prompt`, `count` of them, and how far each was ahead of `expected`, if not equal.
+/// Greedy ids after `prompt`, `count` of them, and how far each was ahead of `expected`, if not
+/// equal.
 fn greedy(package: &Package, prompt: &[u32], expected: &[u32]) -> (Vec<u32>, f32) {
     let count = expected.len() - prompt.len();
     let mut lead = None;

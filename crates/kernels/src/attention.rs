@@ -1,7 +1,8 @@
 //! Attention over paged keys and values, for chains and trees of tokens. Spec 01 §7.
 //!
-//! A page holds one chunk of 64 positions, so a chunk's sums come from one page; only the draft tokens
-//! of a tree lie elsewhere, in a page of their own, and are added to the chunk of their position.
+//! A page holds one chunk of 64 positions, so a chunk's sums come from one page; only the draft
+//! tokens of a tree lie elsewhere, in a page of their own, and are added to the chunk of their
+//! position.
 
 mod attend;
 mod pool;

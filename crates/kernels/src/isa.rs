@@ -1,4 +1,5 @@
-//! Which instruction set the kernels use: the best one the machine has, or the one `SHOAL_ISA` names.
+//! Which instruction set the kernels use: the best one the machine has, or the one `SHOAL_ISA`
+//! names.
 
 use std::fmt;
 

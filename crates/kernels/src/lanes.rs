@@ -1,7 +1,7 @@
 //! The vector vocabulary of the matrix kernels: one 32-bit lane per weight row.
 //!
-//! Only operations whose bits do not depend on the instruction set are offered, so a kernel written once
-//! over [`Lanes`] has one result. Instruction sets differ in [`Lanes::ROWS`].
+//! Only operations whose bits do not depend on the instruction set are offered, so a kernel written
+//! once over [`Lanes`] has one result. Instruction sets differ in [`Lanes::ROWS`].
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -16,9 +16,9 @@ pub(crate) use avx512::Avx512;
 /// A vector of `ROWS` 32-bit lanes, each also two 16-bit or four 8-bit lanes.
 ///
 /// # Safety
-/// Every function needs the instruction set of the implementor, and pointers valid for what it reads or
-/// writes: a whole vector for `load` and `store`, 4 bytes for `broadcast`, `ROWS` elements elsewhere.
-/// Alignment is never required.
+/// Every function needs the instruction set of the implementor, and pointers valid for what it
+/// reads or writes: a whole vector for `load` and `store`, 4 bytes for `broadcast`, `ROWS` elements
+/// elsewhere. Alignment is never required.
 pub(crate) trait Lanes: Copy {
     /// 32-bit lanes.
     const ROWS: usize;

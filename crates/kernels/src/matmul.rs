@@ -4,9 +4,9 @@
 //! - x: `[T, columns]`, quantized ([`crate::Quantized`])
 //! - out: `[T, stride]` f32, the first `rows` of each written
 //!
-//! A member of the team takes a range of row groups. Per row group it spreads the weights into a panel
-//! once, then multiplies it with up to six (AVX2) or eight rows of x at a time, so that the cost of
-//! unpacking is shared by all rows and a panel stays in the first cache levels.
+//! A member of the team takes a range of row groups. Per row group it spreads the weights into a
+//! panel once, then multiplies it with up to six (AVX2) or eight rows of x at a time, so that the
+//! cost of unpacking is shared by all rows and a panel stays in the first cache levels.
 
 mod panel;
 mod portable;

@@ -1,14 +1,17 @@
 //! One generic body compiled for each instruction set.
 //!
-//! The compiler may vectorise a body as it likes: element-wise f32 operations, maxima and integer sums
-//! have the same bits in any order, and Rust never contracts a multiplication and an addition.
+//! The compiler may vectorise a body as it likes: element-wise f32 operations, maxima and integer
+//! sums have the same bits in any order, and Rust never contracts a multiplication and an addition.
 
 /// Defines `fn name(isa, args…)`, which runs `generic` compiled for `isa`.
 ///
-/// `generic` is `#[inline(always)]`. The caller vouches that the machine has `isa`; inside the crate that
-/// is `Kernels::new`.
+/// `generic` is `#[inline(always)]`. The caller vouches that the machine has `isa`; inside the
+/// crate that is `Kernels::new`.
 macro_rules! per_isa {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $out:ty)? = $generic:path;) => {
+    (
+        $(#[$meta:meta])*
+        $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $out:ty)? = $generic:path;
+    ) => {
         $(#[$meta])*
         #[expect(clippy::allow_attributes, reason = "the lint fires for some argument counts only")]
         #[allow(clippy::too_many_arguments)]

@@ -1,7 +1,7 @@
 //! Rows of activations as the matrix kernels read them: the integers of spec 01 §4, laid out twice.
 //!
-//! `narrow` keeps the 8-bit codes with their multipliers apart; `wide` holds `r q` (a8) or `q` (a12)
-//! in 16 bits. Which layouts are filled depends on the weights that will be multiplied.
+//! `narrow` keeps the 8-bit codes with their multipliers apart; `wide` holds `r q` (a8) or `q`
+//! (a12) in 16 bits. Which layouts are filled depends on the weights that will be multiplied.
 
 mod row;
 
@@ -124,7 +124,8 @@ impl Quantized {
 impl Kernels {
     /// Quantizes `x`, `[T, columns]`, into `out`.
     ///
-    /// Row `t` that holds an unsound element sets `faults[t]` and is quantized as zeros. `faults`: `[T]`.
+    /// Row `t` that holds an unsound element sets `faults[t]` and is quantized as zeros. `faults`:
+    /// `[T]`.
     ///
     /// # Panics
     /// When `x` does not hold `faults.len()` rows of `columns`.

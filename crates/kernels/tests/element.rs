@@ -51,7 +51,9 @@ fn check(
 
 proptest! {
     #[test]
-    fn rms_norm_equals_the_reference(x in rows(70), weight in prop::collection::vec(-2f32..2.0, 70)) {
+    fn rms_norm_equals_the_reference(
+        x in rows(70), weight in prop::collection::vec(-2f32..2.0, 70),
+    ) {
         check(
             70,
             |kernels, y, faults| kernels.rms_norm(&x, &weight, 1e-5, y, faults),

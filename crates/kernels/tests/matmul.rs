@@ -1,4 +1,5 @@
-//! Every instruction set equals the reference on every shape: rows, columns, formats, batch, threads.
+//! Every instruction set equals the reference on every shape: rows, columns, formats, batch,
+//! threads.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -52,7 +52,8 @@ pub enum RopeScaling {
         /// Context of the first training.
         original_context: u32,
     },
-    /// `YaRN`: a ramp between interpolation and extrapolation, and a factor on the attention scores.
+    /// `YaRN`: a ramp between interpolation and extrapolation, and a factor on the attention
+    /// scores.
     Yarn {
         /// At least 1.
         factor: f64,

@@ -1,9 +1,10 @@
 //! Packages: a model in the form the engine runs, cut into blobs that peers can hold one by one.
 //!
-//! Spec 02. A package is a manifest and the blobs it names by digest: tables, embedding, one per layer,
-//! head, tokenizer. Its id is the digest of the manifest's bytes, so it names every weight, every
-//! token and the arithmetic. Owns: the manifest, the layout of blobs, their Merkle trees, validation.
-//! Does not own: where the bytes are kept (`shoal-store`), how they are made (`crate::import`).
+//! Spec 02. A package is a manifest and the blobs it names by digest: tables, embedding, one per
+//! layer, head, tokenizer. Its id is the digest of the manifest's bytes, so it names every weight,
+//! every token and the arithmetic. Owns: the manifest, the layout of blobs, their Merkle trees,
+//! validation. Does not own: where the bytes are kept (`shoal-store`), how they are made
+//! (`crate::import`).
 
 mod error;
 mod manifest;

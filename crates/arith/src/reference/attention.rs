@@ -83,8 +83,8 @@ struct ChunkSum {
     sums: Vec<i32>,
 }
 
-/// For each chunk with a non-zero weight: integer weights `p * value scale`, scaled to 14 bits by the
-/// chunk's largest, times the value codes, summed exactly.
+/// For each chunk with a non-zero weight: integer weights `p * value scale`, scaled to 14 bits by
+/// the chunk's largest, times the value codes, summed exactly.
 fn chunk_sums(seen: &[KeyValue], weights: &[f32]) -> Vec<ChunkSum> {
     let mut chunks = std::collections::BTreeMap::<usize, Vec<(f32, &A12Row)>>::new();
     for (kv, &p) in seen.iter().zip(weights) {

@@ -11,7 +11,8 @@ pub enum Pairing {
     Half,
 }
 
-/// Rotates one head in place, before it becomes integers. `cos`, `sin`: `[pairs]`; elements beyond 2 * pairs pass through.
+/// Rotates one head in place, before it becomes integers. `cos`, `sin`: `[pairs]`; elements beyond
+/// 2 * pairs pass through.
 #[inline(always)]
 pub fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32], pairing: Pairing) {
     let pairs = cos.len();

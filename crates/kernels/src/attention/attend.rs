@@ -241,7 +241,8 @@ impl Part<'_> {
         }
     }
 
-    /// Scores to weights: masks, maxima, powers, denominators, the exponent of each chunk, integers.
+    /// Scores to weights: masks, maxima, powers, denominators, the exponent of each chunk,
+    /// integers.
     fn weigh(&self, isa: crate::Isa, chunks: &Chunks, keys: usize, scratch: &mut Scratch) {
         let queries = self.range.len() * self.shape.ratio();
         let value_scales: Vec<&[f32]> = self.pages(chunks).map(|page| page.value_scales).collect();

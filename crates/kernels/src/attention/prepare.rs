@@ -76,7 +76,8 @@ impl Kernels {
     ///
     /// - `slots`: where each row's key and value go, `[T]`
     /// - `score_scale`: log2(e) / sqrt(K) as the package states it
-    /// - `faults`: `[T]`; a head with an element of 2^40 or more becomes zeros and sets its row's flag
+    /// - `faults`: `[T]`; a head with an element of 2^40 or more becomes zeros and sets its row's
+    ///   flag
     ///
     /// # Panics
     /// When a shape does not fit.

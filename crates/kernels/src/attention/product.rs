@@ -1,7 +1,7 @@
 //! Products of 16-bit pairs: the inner loop of scores and of outputs.
 //!
-//! `out[q, i] = sum over p of a[p, i, 0] * x[q, p, 0] + a[p, i, 1] * x[q, p, 1]`, exact in i32 (spec 01 §7
-//! bounds both uses).
+//! `out[q, i] = sum over p of a[p, i, 0] * x[q, p, 0] + a[p, i, 1] * x[q, p, 1]`, exact in i32
+//! (spec 01 §7 bounds both uses).
 
 use crate::Isa;
 
@@ -76,7 +76,8 @@ mod vector {
     /// `C` vectors of lanes at once.
     ///
     /// # Safety
-    /// The machine has the instruction set of `L`; the shapes fit; lanes are a multiple of `C` vectors.
+    /// The machine has the instruction set of `L`; the shapes fit; lanes are a multiple of `C`
+    /// vectors.
     #[inline(always)]
     unsafe fn run<L: Lanes, const C: usize, const ADD: bool>(task: Product<'_>, out: &mut [i32]) {
         let out = out.as_mut_ptr();

@@ -6,7 +6,8 @@ use shoal_arith::scalar::{exp2, exponent_above, flush, nearest, power_of_two};
 use crate::per_isa::per_isa;
 
 per_isa! {
-    /// Turns integer scores into f32 ones: `scores[j] = (f32(dots[j]) * key_scales[j]) * query_scale`.
+    /// Turns integer scores into f32 ones: `scores[j] = (f32(dots[j]) * key_scales[j]) *
+    /// query_scale`.
     pub(super) fn scale_scores(
         dots: &[i32], key_scales: &[f32], query_scale: f32, scores: &mut [f32],
     ) = generic_scale_scores;
@@ -37,8 +38,8 @@ fn generic_largest(scores: &[f32]) -> f32 {
 }
 
 per_isa! {
-    /// For 64 scores: overwrites them with `flush(p * value scale)`, where `p = 2^(score - top)`, and returns
-    /// the sum of the `p` as integers.
+    /// For 64 scores: overwrites them with `flush(p * value scale)`, where `p = 2^(score - top)`,
+    /// and returns the sum of the `p` as integers.
     pub(super) fn weigh(scores: &mut [f32; CHUNK], value_scales: &[f32; CHUNK], top: f32) -> i64
         = generic_weigh;
 }

@@ -9,8 +9,9 @@ use shoal_arith::{WeightFormat, WeightRow};
 
 use crate::source::CodeBlock;
 
-/// Scales tried around the one that maps the largest weight of a block to the end of the code range,
-/// in steps of 1/16: far enough to trade clipping of one weight for finer steps of the others.
+/// Scales tried around the one that maps the largest weight of a block to the end of the code
+/// range, in steps of 1/16: far enough to trade clipping of one weight for finer steps of the
+/// others.
 const SCALE_STEPS: std::ops::RangeInclusive<i32> = -7..=4;
 
 /// Sums of squares, to report what quantization costs.
@@ -310,7 +311,9 @@ mod tests {
     proptest! {
         #[test]
         fn every_row_is_valid_and_close(
-            row in prop::collection::vec(prop_oneof![-1f32..1.0, -100f32..100.0, Just(0.0)], 1..300),
+            row in prop::collection::vec(
+                prop_oneof![-1f32..1.0, -100f32..100.0, Just(0.0)], 1..300,
+            ),
             format in 0usize..3,
         ) {
             let format = WeightFormat::ALL[format];
@@ -321,8 +324,11 @@ mod tests {
         }
 
         #[test]
-        fn extreme_rows_are_quantized_or_refused(row in prop::collection::vec(any::<f32>(), 1..80)) {
-            let row: Vec<f32> = row.into_iter().map(|w| if w.is_finite() { w } else { 1.0 }).collect();
+        fn extreme_rows_are_quantized_or_refused(
+            row in prop::collection::vec(any::<f32>(), 1..80),
+        ) {
+            let finite = |w: f32| if w.is_finite() { w } else { 1.0 };
+            let row: Vec<f32> = row.into_iter().map(finite).collect();
             for format in WeightFormat::ALL {
                 if let Ok((quantized, _)) = quantize_row(&row, format) {
                     prop_assert!(quantized.is_valid(format));

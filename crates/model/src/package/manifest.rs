@@ -191,8 +191,8 @@ impl Manifest {
         PackageId(Digest::of(&self.to_bytes()))
     }
 
-    /// Parses and checks a manifest. Bytes in another form than [`Self::to_bytes`] gives are refused,
-    /// so that one package has one id.
+    /// Parses and checks a manifest. Bytes in another form than [`Self::to_bytes`] gives are
+    /// refused, so that one package has one id.
     ///
     /// # Errors
     /// The first rule that is broken.

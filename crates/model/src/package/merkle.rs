@@ -1,7 +1,7 @@
 //! Merkle trees over the leaves of a blob. Spec 02 §6.
 //!
-//! A leaf is `BLAKE3(tag "shoal/leaf/v1", bytes)`, a node `BLAKE3(tag "shoal/node/v1", left | right)`. A
-//! level with an odd number of digests passes its last one up unchanged.
+//! A leaf is `BLAKE3(tag "shoal/leaf/v1", bytes)`, a node `BLAKE3(tag "shoal/node/v1", left |
+//! right)`. A level with an odd number of digests passes its last one up unchanged.
 
 use shoal_base::Digest;
 

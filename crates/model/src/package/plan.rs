@@ -1,4 +1,5 @@
-//! Where everything lies in a blob. Follows from the architecture and the formats alone. Spec 02 §5.
+//! Where everything lies in a blob. Follows from the architecture and the formats alone. Spec 02
+//! §5.
 
 use std::ops::Range;
 

@@ -12,8 +12,8 @@ const LINE: usize = 64;
 /// A position that moves from block to block.
 ///
 /// # Safety
-/// What a cursor points to exists as long as `begin` and `advance` stay within the blocks of the row
-/// group.
+/// What a cursor points to exists as long as `begin` and `advance` stay within the blocks of the
+/// row group.
 pub(super) trait Cursor: Copy {
     /// Moves to the first block of a group.
     unsafe fn begin(&mut self, group: usize);
@@ -61,8 +61,8 @@ impl Cursor for Tiles<'_> {
 
 /// A row group spread out, `BYTES` per block.
 ///
-/// While it is multiplied, the tiles of the next row group are brought into the cache, a few lines with
-/// each block, so that memory works all the time.
+/// While it is multiplied, the tiles of the next row group are brought into the cache, a few lines
+/// with each block, so that memory works all the time.
 #[derive(Clone, Copy)]
 pub(super) struct Panel<const BYTES: usize> {
     start: *const u8,

@@ -1,8 +1,8 @@
 //! 4-bit weights with a8 rows: byte products summed in 16 bits.
 //!
-//! A block's 32 products per row are at most 15 * 127 each and fall into two 16-bit sums of 16, at most
-//! 30,480 each, so no sum saturates. One multiply-add by (m r, m r) then scales the block and widens it
-//! to 32 bits at once.
+//! A block's 32 products per row are at most 15 * 127 each and fall into two 16-bit sums of 16, at
+//! most 30,480 each, so no sum saturates. One multiply-add by (m r, m r) then scales the block and
+//! widens it to 32 bits at once.
 #![expect(clippy::needless_range_loop, reason = "indices name rows and vectors of several arrays")]
 
 use std::ops::Range;
@@ -131,8 +131,8 @@ impl<L: Lanes, const H: usize> Narrow<L, H> for Panel<BLOCK_BYTES> {
     }
 }
 
-/// Spreads row group `g` into a panel: for each block the codes + 8 as bytes, quad by quad, then the
-/// multipliers and the offsets in pairs, 16 rows each.
+/// Spreads row group `g` into a panel: for each block the codes + 8 as bytes, quad by quad, then
+/// the multipliers and the offsets in pairs, 16 rows each.
 ///
 /// # Safety
 /// The machine has the instruction set of `L`.

@@ -1,7 +1,7 @@
 //! a8 rows with VNNI: four byte products per lane and instruction, summed in 32 bits.
 //!
-//! The instruction multiplies unsigned by signed bytes, so weights are taken with a bias (8 for 4 bits,
-//! 128 for 8 bits) that the sums of the row's codes remove.
+//! The instruction multiplies unsigned by signed bytes, so weights are taken with a bias (8 for 4
+//! bits, 128 for 8 bits) that the sums of the row's codes remove.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -106,8 +106,8 @@ fn pass<const T: usize, const OFFSETS: bool>(task: Task<'_>, g: usize, first: us
     let groups = x.columns.div_ceil(GROUP);
     let unbias = -bias(task.weights.shape().format);
     let mut sums = [[0.0_f64; TILE_ROWS]; T];
-    // SAFETY: rows first .. first + T exist, with `blocks` blocks and `groups` groups; the panel holds
-    // `blocks` blocks.
+    // SAFETY: rows first .. first + T exist, with `blocks` blocks and `groups` groups; the panel
+    // holds `blocks` blocks.
     unsafe {
         let multipliers = x.group_multipliers.as_ptr().add(first * groups);
         let mut weights = panel.as_ptr();

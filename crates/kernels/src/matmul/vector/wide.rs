@@ -1,7 +1,7 @@
 //! Any weights as 16-bit integers `m q + o`, with rows as 16-bit integers.
 //!
-//! Used for 12-bit rows, and for 8-bit weights without VNNI: two byte products of 127 * 127 do not fit
-//! 16 bits, so 16-bit products, two per instruction and lane, are the fastest exact ones.
+//! Used for 12-bit rows, and for 8-bit weights without VNNI: two byte products of 127 * 127 do not
+//! fit 16 bits, so 16-bit products, two per instruction and lane, are the fastest exact ones.
 #![expect(clippy::needless_range_loop, reason = "indices name rows and vectors of several arrays")]
 
 use std::ops::Range;

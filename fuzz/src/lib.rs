@@ -1,0 +1,13 @@
+//! Fuzz targets and two ways to run them: briefly on the stable compiler ([`smoke`]), and for as
+//! long as one likes under libFuzzer (`src/bin/libfuzzer.rs`). See `README.md`.
+#![forbid(unsafe_code)]
+
+mod allocations;
+pub mod canaries;
+mod mutate;
+mod regressions;
+pub mod smoke;
+mod target;
+pub mod targets;
+
+pub use target::Target;

@@ -1,0 +1,110 @@
+//! `cargo xtask emulate`: runs a static program on a CPU this machine does not have.
+//!
+//! Owns a virtual machine made of Debian packages: Bochs emulates the CPU, a Debian kernel boots
+//! from a CD image, and an initial file system holds a shell, the program and nothing else. The
+//! guest prints to a serial line that is copied to the terminal; its last line carries the exit
+//! status. Bochs is slow (tens of millions of instructions per second) but exact, which is what
+//! the conformance tests of the kernels need. Never part of the ordinary checks.
+
+mod guest;
+mod image;
+mod parts;
+mod programs;
+mod vm;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::elf::{self, Linkage};
+use crate::shell::{self, AtPath, TaskError};
+
+/// Arguments of `cargo xtask emulate`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// CPU model: `corei7_skylake_x` (AVX-512 without VNNI), `corei7_icelake_u` or `tigerlake`
+    /// (with VNNI); `bochs --help cpu` lists all
+    #[arg(long, default_value = "corei7_icelake_u")]
+    cpu: String,
+    /// Memory of the guest in MiB
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(256..=2048))]
+    memory_mib: u32,
+    /// Give up after this many seconds
+    #[arg(long, default_value_t = 3600)]
+    limit_s: u64,
+    /// Environment variable of the program, NAME=VALUE
+    #[arg(long = "env", value_name = "NAME=VALUE")]
+    variables: Vec<String>,
+    /// File or folder copied into the guest, at the same absolute path
+    #[arg(long = "with", value_name = "PATH")]
+    carried: Vec<PathBuf>,
+    /// Show the messages of the guest's kernel
+    #[arg(long)]
+    verbose: bool,
+    /// Run the built-in probe instead of a program: CPU flags and one VNNI instruction
+    #[arg(long, conflicts_with_all = ["tests_of", "words"])]
+    probe: bool,
+    /// Build the tests of this package and run each; what follows `--` goes to every one
+    #[arg(long, value_name = "PACKAGE")]
+    tests_of: Option<String>,
+    /// The static program and its arguments
+    #[arg(last = true, required_unless_present_any = ["probe", "tests_of"])]
+    words: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), TaskError> {
+    let folder = shell::root().join("target/emulate");
+    let parts = parts::fetch(&folder)?;
+    let (programs, arguments) = match (&args.tests_of, args.words.split_first()) {
+        (Some(package), _) => (programs::tests(package, &folder)?, args.words.as_slice()),
+        (None, Some((program, arguments))) => (vec![PathBuf::from(program)], arguments),
+        (None, None) => (vec![programs::probe(&folder)?], args.words.as_slice()),
+    };
+    for program in &programs {
+        eprintln!("emulate: {} on {}", program.display(), args.cpu);
+        refuse_dynamic(program)?;
+        let work = folder.join(format!("run-{}", std::process::id()));
+        std::fs::create_dir_all(&work).at(&work)?;
+        run_one(&work, &parts, args, program, arguments)?;
+        // What a failed run leaves is for a look; the image holds a copy of the program.
+        std::fs::remove_dir_all(&work).at(&work)?;
+    }
+    Ok(())
+}
+
+fn run_one(
+    work: &Path,
+    parts: &parts::Parts,
+    args: &Args,
+    program: &Path,
+    arguments: &[String],
+) -> Result<(), TaskError> {
+    let files = guest::Guest {
+        program,
+        arguments,
+        variables: &args.variables,
+        carried: &args.carried,
+        shell: &parts.busybox,
+    }
+    .files()?;
+    let disc = image::build(work, parts, &files, args.verbose)?;
+    vm::Machine {
+        cpu: &args.cpu,
+        memory_mib: args.memory_mib,
+        limit: Duration::from_secs(args.limit_s),
+    }
+    .run(work, &disc)
+}
+
+/// A dynamic program would need its loader and libraries in the guest.
+fn refuse_dynamic(program: &Path) -> Result<(), TaskError> {
+    let bytes = std::fs::read(program).at(program)?;
+    let problem = match elf::linkage(&bytes) {
+        Some(Linkage::Static) => return Ok(()),
+        Some(Linkage::Dynamic) => {
+            "is linked dynamically; build it with RUSTFLAGS=\"-C target-feature=+crt-static\""
+        }
+        None => "is no 64-bit ELF program",
+    };
+    let program = program.display();
+    Err(TaskError::Refused(format!("{program} {problem}")))
+}
