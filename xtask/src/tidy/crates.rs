@@ -23,7 +23,7 @@ const EDGES: [(&str, &[&str]); 17] = [
     ("privacy", &["base", "wire"]),
     ("pay", &["base", "wire"]),
     ("train", &["arith", "base", "engine", "kernels", "model", "proof", "wire"]),
-    ("store", &["base", "wire"]),
+    ("store", &["base", "model", "wire"]),
     ("net", &["base", "wire"]),
     (
         "node",
