@@ -1,0 +1,4 @@
+//! Tokenizers and chat templates, through the public interface.
+
+mod support;
+mod vectors;
