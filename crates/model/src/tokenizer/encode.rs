@@ -11,7 +11,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::error::{EncodeError, TokenizerError};
 use super::index::TextIndex;
-use super::merge::{Merger, NONE, PairRules, Rules, ScoreRules};
+use super::merge::{Merger, NONE, PairRules, ScoreRules};
 use super::pretokenizer::Splitter;
 use super::spec::{
     Alphabet, Margins, MergeModel, Normalizer, SPACE_MARK, SpacePrefix, TokenizerSpec,
@@ -403,6 +403,11 @@ fn normalize(
             }
             None => marked.push_str(part),
         }
+    }
+    if normalizer.collapse_spaces {
+        // SentencePiece drops marks at the end even if the text itself has them.
+        let end = marked.trim_end_matches(SPACE_MARK).len();
+        marked.truncate(end);
     }
     Cow::Owned(marked)
 }

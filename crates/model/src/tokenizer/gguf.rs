@@ -1,13 +1,12 @@
 //! Tokenizers of GGUF files: their fields to a description and back.
 
-use std::collections::HashMap;
-
 use shoal_base::TokenId;
 
 use super::byte_alphabet;
 use super::end_of_turn;
 use super::error::{TokenizerError, check_limit};
 use super::limits;
+use super::merge_list::{scores_of, text_ids};
 use super::pretokenizer::{NamedPreTokenizer, PreTokenizer};
 use super::spec::{
     Alphabet, Margins, MergeModel, Normalizer, SpacePrefix, SpecialIds, TokenizerSpec,
@@ -71,12 +70,11 @@ impl TokenizerSpec {
             let what = "normalization table";
             return Err(TokenizerError::unsupported(what, "precompiled_charsmap"));
         }
-        let vocabulary = read_tokens(fields, alphabet)?;
+        let mut vocabulary = read_tokens(fields, alphabet)?;
         let (pretokenizer, nfc, whole_word_first) = match alphabet {
             Alphabet::Characters => (PreTokenizer::None, false, false),
             Alphabet::Bytes => read_pre(fields.pre.as_deref())?,
         };
-        let model = read_model(fields, alphabet, &vocabulary, whole_word_first)?;
         let id = |id: Option<u32>| id.filter(|&id| id != u32::MAX).map(TokenId);
         let mut special = SpecialIds {
             bos: id(fields.bos_id),
@@ -85,8 +83,10 @@ impl TokenizerSpec {
             pad: id(fields.pad_id),
             end_of_turn: Vec::new(),
         };
-        let declared = [id(fields.eot_id), id(fields.eom_id)];
-        end_of_turn::collect(&mut special, &vocabulary, declared.into_iter().flatten());
+        let declared = [id(fields.eot_id), id(fields.eom_id)].into_iter().flatten();
+        end_of_turn::collect(&mut special, &vocabulary, declared);
+        drop_unused_rows(&mut vocabulary, &special);
+        let model = read_model(fields, alphabet, &vocabulary, whole_word_first)?;
         // Written by their makers into every file of these kinds, and missing from some.
         let bos_usual = alphabet == Alphabet::Characters || whole_word_first;
         let characters = alphabet == Alphabet::Characters;
@@ -115,13 +115,15 @@ impl TokenizerSpec {
         Ok(spec)
     }
 
-    /// The fields of a GGUF file with this tokenizer. Reading them gives a tokenizer with the same
-    /// results.
+    /// The fields of a GGUF file with this tokenizer and `row_count` rows of weights, at least as many as
+    /// tokens. Reading them gives a tokenizer with the same results.
     ///
     /// # Errors
     /// A tokenizer that GGUF files cannot describe.
-    pub fn to_gguf(&self) -> Result<GgufTokenizer, TokenizerError> {
+    pub fn to_gguf(&self, row_count: usize) -> Result<GgufTokenizer, TokenizerError> {
         self.check()?;
+        check_limit("rows", row_count, limits::VOCAB_MAX)?;
+        check_limit("tokens", self.vocabulary.len(), row_count)?;
         let mut fields = GgufTokenizer {
             architecture: if self.margins.is_empty() {
                 "llama"
@@ -153,6 +155,7 @@ impl TokenizerSpec {
             Alphabet::Characters => self.write_characters(&mut fields)?,
             Alphabet::Bytes => self.write_bytes(&mut fields)?,
         }
+        add_unused_rows(&mut fields, row_count);
         let mut back = Self::from_gguf(&fields)?;
         back.clean_up_spaces = self.clean_up_spaces;
         if self.alphabet == Alphabet::Characters {
@@ -212,6 +215,18 @@ impl TokenizerSpec {
             fields.merges = Some(pairs.iter().map(line).collect());
         }
         Ok(())
+    }
+}
+
+fn add_unused_rows(fields: &mut GgufTokenizer, row_count: usize) {
+    for id in fields.tokens.len()..row_count {
+        fields.tokens.push(format!("[PAD{id}]").into_bytes());
+    }
+    if let Some(types) = &mut fields.token_types {
+        types.resize(row_count, TokenKind::Unused as i32);
+    }
+    if let Some(scores) = &mut fields.scores {
+        scores.resize(row_count, 0.0);
     }
 }
 
@@ -290,6 +305,19 @@ fn read_tokens(fields: &GgufTokenizer, alphabet: Alphabet) -> Result<Vocabulary,
     Ok(vocabulary)
 }
 
+/// Drops unused tokens at the end: they are rows of the weights, not part of the tokenizer.
+fn drop_unused_rows(vocabulary: &mut Vocabulary, special: &SpecialIds) {
+    let named = [special.bos, special.eos, special.unk, special.pad]
+        .into_iter()
+        .flatten();
+    let named = named.chain(special.end_of_turn.iter().copied());
+    let used = vocabulary
+        .iter()
+        .filter(|(_, _, kind)| *kind != TokenKind::Unused);
+    let last = used.map(|(id, _, _)| id).chain(named).max();
+    vocabulary.truncate(last.map_or(0, |id| id.index() + 1));
+}
+
 /// The kind of a token in files that do not say.
 fn usual_kind(fields: &GgufTokenizer, id: u32, name: &[u8], alphabet: Alphabet) -> TokenKind {
     if fields.unk_id == Some(id) && alphabet == Alphabet::Characters {
@@ -341,7 +369,13 @@ fn read_model(
         return merges();
     }
     let scores = fields.scores.as_ref().ok_or_else(|| missing("scores"))?;
-    check_limit("scores", scores.len(), vocabulary.len())?;
+    if scores.len() != fields.tokens.len() {
+        return Err(TokenizerError::Rule {
+            field: "scores",
+            rule: "one per token",
+        });
+    }
+    let scores = &scores[..vocabulary.len()];
     // Some converters write merges and leave all scores zero.
     if fields.merges.is_some() && scores.iter().all(|&score| score == 0.0) {
         return merges();
@@ -386,17 +420,6 @@ pub(super) fn read_merges(
     Ok(pairs)
 }
 
-/// Ids of the tokens that merges can name, by their bytes; of equal ones the first.
-pub(super) fn text_ids(vocabulary: &Vocabulary) -> HashMap<&[u8], TokenId> {
-    let mut ids = HashMap::with_capacity(vocabulary.len());
-    for (id, bytes, kind) in vocabulary.iter() {
-        if matches!(kind, TokenKind::Normal | TokenKind::UserDefined) {
-            ids.entry(bytes).or_insert(id);
-        }
-    }
-    ids
-}
-
 /// Phi-3 swallows white space after its control tokens; the file does not say so.
 fn read_margins(fields: &GgufTokenizer, vocabulary: &Vocabulary) -> Vec<(TokenId, Margins)> {
     if fields.architecture != "phi3" {
@@ -414,47 +437,4 @@ fn read_margins(fields: &GgufTokenizer, vocabulary: &Vocabulary) -> Vec<(TokenId
         })
         .map(|(id, _, _)| (id, strip_right))
         .collect()
-}
-
-/// The scores that a merge list was made from.
-///
-/// Such a list has, for each token from the highest score down, all its splits into two tokens. Merging
-/// by it and by score differ only where two different splits of one token overlap in a text.
-fn scores_of(
-    vocabulary: &Vocabulary,
-    pairs: &[(TokenId, TokenId)],
-) -> Result<Vec<f32>, TokenizerError> {
-    let ids = text_ids(vocabulary);
-    let mut scores = vec![0.0; vocabulary.len()];
-    let mut merges_of = vec![0usize; vocabulary.len()];
-    let (mut place, mut last) = (0, None);
-    let different = || TokenizerError::unsupported("merge list", "that is not made from scores");
-    for &(left, right) in pairs {
-        let bytes = |id| vocabulary.get(id).unwrap_or_default();
-        let whole = [bytes(left), bytes(right)].concat();
-        let id = *ids.get(whole.as_slice()).ok_or_else(different)?;
-        if last != Some(id) {
-            if merges_of[id.index()] > 0 {
-                return Err(different());
-            }
-            place += 1;
-            scores[id.index()] = -(place as f32);
-            last = Some(id);
-        }
-        merges_of[id.index()] += 1;
-    }
-    for (&bytes, &id) in &ids {
-        let text = std::str::from_utf8(bytes).map_err(|_| different())?;
-        let symbol =
-            |part: &str| part.chars().nth(1).is_none() || ids.contains_key(part.as_bytes());
-        let splits = text.char_indices().skip(1).map(|(at, _)| text.split_at(at));
-        if splits
-            .filter(|(left, right)| symbol(left) && symbol(right))
-            .count()
-            != merges_of[id.index()]
-        {
-            return Err(different());
-        }
-    }
-    Ok(scores)
 }

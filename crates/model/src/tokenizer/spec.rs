@@ -9,6 +9,8 @@ use super::vocabulary::{TokenKind, Vocabulary};
 
 /// The character that stands for a space in the pieces of a character alphabet.
 pub(super) const SPACE_MARK: char = '▁';
+/// The same as text.
+pub(super) const SPACE_MARK_TEXT: &str = "▁";
 
 /// Smallest units that are merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -108,6 +108,14 @@ impl Vocabulary {
         self.kinds[id.index()] = kind;
     }
 
+    /// Drops all tokens from id `count` on.
+    pub(super) fn truncate(&mut self, count: usize) {
+        self.kinds.truncate(count);
+        self.ends.truncate(count);
+        let end = self.ends.last().copied().unwrap_or(0);
+        self.bytes.truncate(end as usize);
+    }
+
     /// All tokens in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = (TokenId, &[u8], TokenKind)> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());

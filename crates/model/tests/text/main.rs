@@ -1,4 +1,6 @@
 //! Tokenizers and chat templates, through the public interface.
 
+mod conversions;
+mod corpora;
 mod support;
 mod vectors;

@@ -2,8 +2,12 @@
 //! of GGUF files, read in the plainest way.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use shoal_model::tokenizer::GgufTokenizer;
+use shoal_base::TokenId;
+use shoal_model::tokenizer::{
+    ControlTokens, DecodeFrom, Detokenizer, EncodeOptions, GgufTokenizer, Tokenizer,
+};
 
 /// The folder of real inputs, if this machine has it. Says so if not.
 pub(crate) fn shared_data() -> Option<PathBuf> {
@@ -22,6 +26,32 @@ pub(crate) fn read(path: impl AsRef<Path>) -> Vec<u8> {
 
 pub(crate) fn read_text(path: impl AsRef<Path>) -> String {
     String::from_utf8(read(path)).expect("UTF-8")
+}
+
+/// Plain text without beginning and end tokens.
+pub(crate) const BARE: EncodeOptions = EncodeOptions {
+    parse_special: false,
+    add_bos: Some(false),
+    add_eos: Some(false),
+};
+
+/// Decoding at once and token by token must agree; returns the text.
+pub(crate) fn decode(tokenizer: &Arc<Tokenizer>, ids: &[TokenId]) -> String {
+    let (from, control) = (DecodeFrom::Start, ControlTokens::Skip);
+    let whole = tokenizer.decode(ids, from, control).unwrap();
+    let mut stream = Detokenizer::new(Arc::clone(tokenizer), from, control);
+    let mut parts = String::new();
+    for &id in ids {
+        parts.push_str(&stream.push(id).unwrap());
+    }
+    parts.push_str(&stream.finish());
+    assert_eq!(parts, whole);
+    whole
+}
+
+/// A megabyte of English.
+pub(crate) fn shakespeare(data: &Path) -> PathBuf {
+    data.join("text/karpathy+char-rnn/data/tinyshakespeare/input.txt")
 }
 
 /// The tokenizer fields of a GGUF file. Panics on anything unexpected: the files are known.

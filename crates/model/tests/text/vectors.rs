@@ -4,32 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use shoal_base::TokenId;
-use shoal_model::tokenizer::{
-    ControlTokens, DecodeFrom, Detokenizer, EncodeOptions, Tokenizer, TokenizerSpec,
-};
+use shoal_model::tokenizer::{Tokenizer, TokenizerSpec};
 
-use crate::support;
-
-/// Plain text without beginning and end tokens.
-const BARE: EncodeOptions = EncodeOptions {
-    parse_special: false,
-    add_bos: Some(false),
-    add_eos: Some(false),
-};
-
-/// Decoding at once and token by token must agree; returns the text.
-fn decode(tokenizer: &Arc<Tokenizer>, ids: &[TokenId]) -> String {
-    let (from, control) = (DecodeFrom::Start, ControlTokens::Skip);
-    let whole = tokenizer.decode(ids, from, control).unwrap();
-    let mut stream = Detokenizer::new(Arc::clone(tokenizer), from, control);
-    let mut parts = String::new();
-    for &id in ids {
-        parts.push_str(&stream.push(id).unwrap());
-    }
-    parts.push_str(&stream.finish());
-    assert_eq!(parts, whole);
-    whole
-}
+use crate::support::{self, BARE};
 
 fn gguf(path: impl AsRef<Path>) -> Arc<Tokenizer> {
     let spec = TokenizerSpec::from_gguf(&support::gguf_tokenizer(path)).unwrap();
@@ -88,7 +65,7 @@ fn published_vectors_in_both_directions() {
                 expected,
                 "{name}: {text:?}"
             );
-            assert_eq!(decode(&tokenizer, &expected), text, "{name}");
+            assert_eq!(support::decode(&tokenizer, &expected), text, "{name}");
         }
     }
 }
