@@ -21,17 +21,29 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let tokenizer = tokenizer.ok_or("five loads leave one")?;
     let texts = match arguments.next() {
         Some(path) => vec![(path.clone(), std::fs::read_to_string(path)?)],
-        None => ["a", " ", "ab", "\n", " a", "é", "1", "'", "\u{301}"]
-            .into_iter()
-            .flat_map(|unit| {
-                [1 << 20, 8 << 20].map(|size| {
-                    (
-                        format!("{unit:?} x {size} bytes"),
-                        unit.repeat(size / unit.len()),
-                    )
-                })
+        None => [
+            "a",
+            " ",
+            "ab",
+            "\n",
+            " a",
+            "é",
+            "1",
+            "'",
+            "\u{301}",
+            "\u{315}\u{300}",
+            "a\u{315}\u{300}",
+        ]
+        .into_iter()
+        .flat_map(|unit| {
+            [1 << 20, 8 << 20].map(|size| {
+                (
+                    format!("{unit:?} x {size} bytes"),
+                    unit.repeat(size / unit.len()),
+                )
             })
-            .collect(),
+        })
+        .collect(),
     };
     for (name, text) in texts {
         let begin = Instant::now();

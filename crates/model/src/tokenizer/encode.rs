@@ -492,3 +492,26 @@ impl Atoms {
         (start == 0 && end == name.len()).then_some(id)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use shoal_base::Digest;
+    use unicode_normalization::UnicodeNormalization;
+
+    #[test]
+    fn normalization_has_not_changed() {
+        // As for character classes: the ids of packages stand on it. Each character alone, and put
+        // together again from its parts.
+        let mut text = String::new();
+        for character in '\0'..=char::MAX {
+            text.extend(character.nfc());
+            text.push('\n');
+            text.extend(character.nfd().nfc());
+            text.push('\n');
+        }
+        assert_eq!(
+            Digest::of(text.as_bytes()).to_string()[..16],
+            *"e15945f789e4b656"
+        );
+    }
+}

@@ -304,3 +304,153 @@ impl Merger {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::vocabulary::TokenKind;
+    use super::*;
+
+    /// Merges in the plainest way: all pairs are looked at again after each merge.
+    fn plain(text: &[u8], rules: &impl Rules, first: impl Fn(u8) -> u32) -> Vec<(Vec<u8>, u32)> {
+        let mut symbols: Vec<(usize, usize, u32)> = (text.iter().enumerate())
+            .map(|(at, &byte)| (at, at + 1, first(byte)))
+            .collect();
+        loop {
+            let pair = |at: usize| Pair {
+                left: symbols[at].2,
+                right: symbols[at + 1].2,
+                text: &text[symbols[at].0..symbols[at + 1].1],
+            };
+            let best = (0..symbols.len().saturating_sub(1))
+                .filter_map(|at| rules.urgency(&pair(at)).map(|urgency| (urgency, at)))
+                .min();
+            let Some((urgency, at)) = best else {
+                let part =
+                    |&(start, end, id): &(usize, usize, u32)| (text[start..end].to_vec(), id);
+                return symbols.iter().map(part).collect();
+            };
+            let id = rules.result(&pair(at), urgency);
+            let end = symbols.remove(at + 1).1;
+            (symbols[at].1, symbols[at].2) = (end, id);
+        }
+    }
+
+    fn run(text: &[u8], rules: &impl Rules, first: impl Fn(u8) -> u32) -> Vec<(Vec<u8>, u32)> {
+        let mut merger = Merger::default();
+        let initial = text.iter().enumerate().map(|(at, &byte)| (at, first(byte)));
+        merger.run(text, initial, rules);
+        merger
+            .symbols(text)
+            .map(|(part, id)| (part.to_vec(), id))
+            .collect()
+    }
+
+    /// Letters `a` to `c` and tokens made of them.
+    fn vocabulary(longer: &[Vec<u8>]) -> Vocabulary {
+        let mut vocabulary = Vocabulary::default();
+        for letter in *b"abc" {
+            vocabulary.push(&[letter], TokenKind::Normal);
+        }
+        for token in longer {
+            vocabulary.push(token, TokenKind::Normal);
+        }
+        vocabulary
+    }
+
+    fn letters(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<u8>> {
+        proptest::collection::vec(b'a'..=b'c', count)
+    }
+
+    proptest! {
+        #[test]
+        fn scores_merge_as_the_plain_loop_does(
+            longer in proptest::collection::vec(letters(2..6), 0..24),
+            scores in proptest::collection::vec(-4i8..4, 27),
+            text in letters(0..40),
+            known in 1u8..4,
+        ) {
+            let vocabulary = vocabulary(&longer);
+            let index = TextIndex::new(&vocabulary);
+            let scores: Vec<f32> = scores.iter().map(|&score| f32::from(score)).collect();
+            let rules = ScoreRules::new(&scores[..vocabulary.len()]);
+            let rules = rules.with(&vocabulary, &index);
+            // Some letters have no token, as unknown characters have.
+            let first = |byte: u8| if byte - b'a' < known { u32::from(byte - b'a') } else { NONE };
+            prop_assert_eq!(run(&text, &rules, first), plain(&text, &rules, first));
+        }
+
+        #[test]
+        fn pairs_merge_as_the_plain_loop_does(
+            longer in proptest::collection::vec(letters(2..6), 0..24),
+            order in proptest::collection::vec(any::<u16>(), 200),
+            text in letters(0..40),
+        ) {
+            let vocabulary = vocabulary(&longer);
+            let index = TextIndex::new(&vocabulary);
+            let mut pairs = Vec::new();
+            for (_, bytes, _) in vocabulary.iter() {
+                for at in 1..bytes.len() {
+                    let (left, right) = bytes.split_at(at);
+                    let (left, right) = (index.get(&vocabulary, left), index.get(&vocabulary, right));
+                    pairs.extend(left.zip(right));
+                }
+            }
+            pairs.sort_unstable();
+            pairs.dedup();
+            let mut order = order.into_iter().cycle();
+            pairs.sort_by_cached_key(|_| order.next());
+            let rules = PairRules::new(&vocabulary, &index, &pairs).unwrap();
+            let first = |byte: u8| u32::from(byte - b'a');
+            prop_assert_eq!(run(&text, &rules, first), plain(&text, &rules, first));
+        }
+    }
+
+    #[test]
+    fn work_is_linear_in_the_text() {
+        // Tokens of 2, 4, 8, … letters, the worst case for merging: each round halves the symbols.
+        let longer: Vec<Vec<u8>> = (1..=10).map(|power| vec![b'a'; 1 << power]).collect();
+        let vocabulary = vocabulary(&longer);
+        let index = TextIndex::new(&vocabulary);
+        let pairs: Vec<_> = [TokenId(0)]
+            .into_iter()
+            .chain((3..12).map(TokenId))
+            .map(|id| (id, id))
+            .collect();
+        let rules = PairRules::new(&vocabulary, &index, &pairs).unwrap();
+        for power in [10, 14, 18] {
+            let text = vec![b'a'; 1 << power];
+            let mut merger = Merger::default();
+            merger.run(&text, (0..text.len()).map(|at| (at, 0)), &rules);
+            let merges = text.len() - merger.symbols(&text).count();
+            assert_eq!(merger.symbols(&text).count(), text.len() >> 10);
+            // Each pair once, and two new ones per merge.
+            assert!(merger.pairs_tried <= (text.len() + 2 * merges) as u64);
+        }
+    }
+
+    #[test]
+    fn pairs_that_make_no_token_or_come_twice_are_refused() {
+        let vocabulary = vocabulary(&[b"ab".to_vec()]);
+        let index = TextIndex::new(&vocabulary);
+        let refusal = |pairs: &[(u32, u32)]| {
+            let pairs: Vec<_> = pairs
+                .iter()
+                .map(|&(a, b)| (TokenId(a), TokenId(b)))
+                .collect();
+            PairRules::new(&vocabulary, &index, &pairs)
+                .err()
+                .map(|error| error.to_string())
+        };
+        assert_eq!(refusal(&[(0, 1)]), None);
+        assert_eq!(
+            refusal(&[(0, 1), (1, 0)]).unwrap(),
+            "merge 1: makes no token"
+        );
+        assert_eq!(
+            refusal(&[(0, 1), (0, 1)]).unwrap(),
+            "merge 1: listed before"
+        );
+    }
+}

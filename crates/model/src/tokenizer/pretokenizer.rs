@@ -4,8 +4,8 @@
 //! the next step cuts further. Expressions are run by the automata of `regex-automata`, which never go
 //! back in the text. They have no look-ahead; the only one that published tokenizers use, `\s+(?!\S)`
 //! followed by `\s+` at the end of an expression, means "a run of white space, without its last character
-//! if text follows", and is done here by hand. Character classes are those of Unicode as `regex-syntax` has them;
-//! a test pins their digest, so that an update cannot change results unseen.
+//! if text follows", and is done here by hand. Character classes are those of Unicode 16.0; a test pins
+//! them, so that an update cannot change results unseen.
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
@@ -337,5 +337,228 @@ impl Step {
             let shorter = end - last.map_or(0, char::len_utf8);
             if shorter > from { shorter } else { end }
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shoal_base::Digest;
+
+    use super::*;
+
+    fn pieces(splitter: &Splitter, text: &str) -> Vec<String> {
+        let mut pieces = Vec::new();
+        let mut work = usize::MAX;
+        splitter
+            .split(text, &mut work, &mut |piece| {
+                pieces.push(piece.to_owned());
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(pieces.concat(), text);
+        pieces
+    }
+
+    fn compile(expressions: &[&str]) -> Result<Splitter, TokenizerError> {
+        let list = expressions.iter().map(|&text| text.to_owned()).collect();
+        PreTokenizer::from_expressions(list).compile()
+    }
+
+    #[test]
+    fn each_family_cuts_its_own_way() {
+        use NamedPreTokenizer::*;
+        let text = "It's 2024:  DON'T  stop\n\n  now\tÉté५६ //x";
+        let cases: [(NamedPreTokenizer, &[&str]); 8] = [
+            (
+                Gpt2,
+                &[
+                    "It", "'s", " 2024", ":", " ", " DON", "'", "T", " ", " stop", "\n\n ", " now",
+                    "\t", "Été", "५६", " //", "x",
+                ],
+            ),
+            (
+                Llama3,
+                &[
+                    "It", "'s", " ", "202", "4", ":", " ", " DON", "'T", " ", " stop", "\n\n", " ",
+                    " now", "\tÉté", "५६", " //", "x",
+                ],
+            ),
+            (
+                Qwen2,
+                &[
+                    "It", "'s", " ", "2", "0", "2", "4", ":", " ", " DON", "'T", " ", " stop",
+                    "\n\n", " ", " now", "\tÉté", "५", "६", " //", "x",
+                ],
+            ),
+            (
+                Qwen35,
+                &[
+                    "It", "'s", " ", "2", "0", "2", "4", ":", " ", " DON", "'T", " ", " stop",
+                    "\n\n", " ", " now", "\tÉté", "५", "६", " //", "x",
+                ],
+            ),
+            (
+                SmolLm,
+                &[
+                    "It", "'s", " ", "2", "0", "2", "4", ":", " ", " DON", "'", "T", " ", " stop",
+                    "\n\n ", " now", "\t", "Été", "५", "६", " //", "x",
+                ],
+            ),
+            (
+                Tekken,
+                &[
+                    "It", "'s", " ", "2", "0", "2", "4", ":", " ", " DON", "'T", " ", " stop",
+                    "\n\n", " ", " now", "\tÉté", "५", "६", " //", "x",
+                ],
+            ),
+            (
+                Gpt4o,
+                &[
+                    "It's", " ", "202", "4", ":", " ", " DON'T", " ", " stop", "\n\n", " ", " now",
+                    "\tÉté", "५६", " //", "x",
+                ],
+            ),
+            (
+                DeepSeek3,
+                &[
+                    "It", "'s", " ", "202", "4", ":", " ", " DON", "'T", " ", " stop", "\n\n", " ",
+                    " now", "\tÉté", "५६", " //", "x",
+                ],
+            ),
+        ];
+        for (name, expected) in cases {
+            let splitter = PreTokenizer::Named(name).compile().unwrap();
+            assert_eq!(pieces(&splitter, text), expected, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_expression_matches_is_a_piece_of_its_own() {
+        let splitter = compile(&["[0-9]+", "b"]).unwrap();
+        assert_eq!(
+            pieces(&splitter, "abba12c"),
+            ["a", "b", "b", "a", "12", "c"]
+        );
+        assert_eq!(pieces(&splitter, ""), [""; 0]);
+    }
+
+    #[test]
+    fn character_classes_have_not_changed() {
+        // Imported tokenizers stand on these; if an update of a library changed one, a package would
+        // get other ids than before. The runs of a class in the text of all characters tell it. These
+        // are those of Unicode 16.0.
+        let all: String = ('\0'..=char::MAX).collect();
+        let classes = [
+            (r"\p{L}+", "68e589c7970380f4"),
+            (r"\p{Lu}+", "29d9d98fd60f4bc1"),
+            (r"\p{Ll}+", "293aeff2a75fcf85"),
+            (r"\p{Lt}+", "efecbfa7324ccb31"),
+            (r"\p{Lm}+", "3e7ae25c8173c1e0"),
+            (r"\p{Lo}+", "a7781f14d19e3176"),
+            (r"\p{M}+", "fd14f736dcf185b5"),
+            (r"\p{N}+", "5cb2fc06dfae6ef6"),
+            (r"\p{P}+", "d7abc628ecfe0a82"),
+            (r"\p{S}+", "32fb300be1e8e73d"),
+            (r"\s+", "0a2d899c227b1259"),
+            ("(?i:s)+", "99757e5a41db31f2"),
+        ];
+        let mut changed = Vec::new();
+        for (class, expected) in classes {
+            let splitter = compile(&[class]).unwrap();
+            let lengths = pieces(&splitter, &all)
+                .into_iter()
+                .map(|piece| piece.len() as u32);
+            let bytes: Vec<u8> = lengths.flat_map(u32::to_le_bytes).collect();
+            let digest = Digest::of(&bytes).to_string();
+            if digest[..16] != *expected {
+                changed.push(format!("{class} {}", &digest[..16]));
+            }
+        }
+        assert_eq!(changed, [""; 0]);
+    }
+
+    #[test]
+    fn look_ahead_leaves_one_character_of_white_space_to_the_text_after_it() {
+        let splitter = compile(&[r"[a-z]+|\s+(?!\S)|\s+"]).unwrap();
+        assert_eq!(pieces(&splitter, "a  b"), ["a", " ", " ", "b"]);
+        assert_eq!(pieces(&splitter, "a b"), ["a", " ", "b"]);
+        assert_eq!(pieces(&splitter, "a \u{3000}\n"), ["a", " \u{3000}\n"]);
+        assert_eq!(
+            pieces(&splitter, "\u{3000}\u{3000}b"),
+            ["\u{3000}", "\u{3000}", "b"]
+        );
+    }
+
+    #[test]
+    fn expressions_that_cannot_be_used_are_refused_with_a_reason() {
+        for (expression, reason) in [
+            ("a*", "must not match the empty text"),
+            (
+                "a(?=b)",
+                r"look-around is supported only as a final `\s+(?!\S)|\s+`",
+            ),
+            (r"(?:\w{99}){999}", "exceeded limit"),
+            (r"\bword\b", "word boundar"),
+            ("(", "unclosed group"),
+        ] {
+            match compile(&["x", expression]) {
+                Err(TokenizerError::Expression {
+                    index: 1,
+                    reason: got,
+                }) => {
+                    assert!(got.contains(reason), "{expression}: {got}");
+                }
+                other => panic!("{expression}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_expression_that_scans_ahead_again_and_again_is_stopped() {
+        let splitter = compile(&["a[^b]*b|a"]).unwrap();
+        let text = "a".repeat(1 << 20);
+        let mut work = 64 * text.len();
+        let result = splitter.split(&text, &mut work, &mut |_| Ok(()));
+        assert_eq!(result, Err(EncodeError::Work));
+    }
+
+    #[test]
+    fn named_families_look_at_each_byte_a_few_times_on_any_text() {
+        let units = [
+            "a", " ", "\n", " \n", "  a", "'", "1", "A", "aA", "Aa", "ª", "ªA", "/", "\u{301}",
+            "一1",
+        ];
+        for &name in NamedPreTokenizer::ALL {
+            let splitter = PreTokenizer::Named(name).compile().unwrap();
+            for unit in units {
+                let text = unit.repeat((1 << 16) / unit.len());
+                let mut work = usize::MAX;
+                splitter.split(&text, &mut work, &mut |_| Ok(())).unwrap();
+                let looks = usize::MAX - work;
+                assert!(looks < 8 * text.len(), "{name:?} {unit:?}: {looks} looks");
+            }
+        }
+    }
+
+    #[test]
+    fn known_expressions_get_their_name() {
+        for &name in NamedPreTokenizer::ALL {
+            let list = name
+                .expressions()
+                .iter()
+                .map(|&text| text.to_owned())
+                .collect();
+            assert_eq!(
+                PreTokenizer::from_expressions(list),
+                PreTokenizer::Named(name)
+            );
+            assert_eq!(NamedPreTokenizer::from_number(name.number()), Some(name));
+            assert_eq!(
+                NamedPreTokenizer::from_gguf_name(name.gguf_name()),
+                Some(name)
+            );
+        }
+        let spelled_out = PreTokenizer::Expressions(vec![GPT2.to_owned()]);
+        assert!(spelled_out.check().is_err());
     }
 }

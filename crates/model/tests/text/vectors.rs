@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde_json::Value;
 use shoal_base::TokenId;
-use shoal_model::tokenizer::{Tokenizer, TokenizerSpec};
+use shoal_model::tokenizer::{EncodeOptions, TiktokenProfile, Tokenizer, TokenizerSpec};
 
 use crate::support::{self, BARE};
 
@@ -66,6 +67,61 @@ fn published_vectors_in_both_directions() {
                 "{name}: {text:?}"
             );
             assert_eq!(support::decode(&tokenizer, &expected), text, "{name}");
+        }
+    }
+}
+
+fn numbers(value: &Value) -> Vec<TokenId> {
+    let list = value.as_array().unwrap();
+    list.iter()
+        .map(|id| TokenId(id.as_u64().unwrap() as u32))
+        .collect()
+}
+
+#[test]
+fn vectors_of_another_implementation_agree() {
+    let Some(data) = support::shared_data() else {
+        return;
+    };
+    let folder = data.join("tokenizers");
+    let ranks = folder.join("meta-llama+llama-models/models/llama3/tokenizer.model");
+    let llama3 = TokenizerSpec::from_tiktoken(&support::read(ranks), &TiktokenProfile::llama3());
+    let llama3 = Arc::new(Tokenizer::new(llama3.unwrap()).unwrap());
+    let ggml = folder.join("ggerganov+llama.cpp/models");
+    let llama2 = gguf(ggml.join("ggml-vocab-llama-spm.gguf"));
+    let gpt2 = gguf(ggml.join("ggml-vocab-gpt-2.gguf"));
+    let cases = folder.join("huggingface+swift-transformers/Tests/TokenizersTests/Resources");
+    let json =
+        |file: &str| -> Value { serde_json::from_slice(&support::read(cases.join(file))).unwrap() };
+    for (file, tokenizer) in [
+        ("llama_3.2_encoded.json", &llama3),
+        ("llama_encoded.json", &llama2),
+        ("gpt2_encoded_tokens.json", &gpt2),
+    ] {
+        let case = json(file);
+        let text = case["text"].as_str().unwrap();
+        let ids = tokenizer.encode(text, EncodeOptions::default()).unwrap();
+        assert_eq!(ids, numbers(&case["token_ids"]), "{file}");
+        assert_eq!(support::decode(tokenizer, &ids), text, "{file}");
+    }
+    let short = json("tokenizer_tests.json");
+    for (name, tokenizer) in [
+        ("pcuenq/Llama-3.2-1B-Instruct-tokenizer", &llama3),
+        ("coreml-projects/Llama-2-7b-chat-coreml", &llama2),
+        ("distilgpt2", &gpt2),
+    ] {
+        let cases = short[name].as_array().unwrap();
+        assert_eq!(cases.len(), 18);
+        for case in cases {
+            let text = case["input"].as_str().unwrap();
+            let ids = tokenizer.encode(text, EncodeOptions::default()).unwrap();
+            assert_eq!(
+                ids,
+                numbers(&case["encoded"]["input_ids"]),
+                "{name}: {text:?}"
+            );
+            // The record has spaces before punctuation removed for some of them; we keep all text.
+            assert_eq!(support::decode(tokenizer, &ids), text, "{name}");
         }
     }
 }
