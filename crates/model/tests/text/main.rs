@@ -9,4 +9,5 @@ mod made;
 mod properties;
 mod refusals;
 mod support;
+mod templates;
 mod vectors;
