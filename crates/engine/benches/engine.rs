@@ -1,6 +1,7 @@
 //! Prefill and decode speed of a model file, without tokenizer, scheduler or sampling.
 //!
-//! `cargo bench -p shoal-engine --bench engine -- FILE i8|i4 [prompt] [decode] [sequences] [threads]`
+//! `cargo bench -p shoal-engine --bench engine -- FILE i8|i4 [prompt] [decode] [sequences]
+//! [threads]`
 #![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 
 use std::sync::Arc;

@@ -1,8 +1,9 @@
 //! From logits to the next token. Spec 01 §9.
 //!
-//! Order: bias, penalties, (log-probabilities), mask of the grammar, temperature, top-k, top-p, min-p,
-//! then the largest of logit / temperature + noise. Everything is a function of (logits, parameters,
-//! tokens so far, seed, position): no state is hidden in a generator. Ties go to the lowest id.
+//! Order: bias, penalties, (log-probabilities), mask of the grammar, temperature, top-k, top-p,
+//! min-p, then the largest of logit / temperature + noise. Everything is a function of (logits,
+//! parameters, tokens so far, seed, position): no state is hidden in a generator. Ties go to the
+//! lowest id.
 
 mod filter;
 mod noise;

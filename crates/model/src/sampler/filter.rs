@@ -49,7 +49,8 @@ pub(super) fn keep(logits: &[f32], top_k: u32, top_p: f32, min_p: f32) -> Vec<(T
     kept.map(|i| (id(i), logits[i])).collect()
 }
 
-/// Keeps the smallest number of largest tokens whose mass reaches `top_p` of the whole, at least one.
+/// Keeps the smallest number of largest tokens whose mass reaches `top_p` of the whole, at least
+/// one.
 fn cut_mass(ids: &mut Vec<usize>, logits: &[f32], top: f32, top_p: f32) {
     let total: u64 = ids.iter().map(|&i| mass(logits[i], top)).sum();
     // `sum >= top_p * total`, in integers.

@@ -58,8 +58,8 @@ pub(super) fn largest_of_all(logits: &[f32], seed: u64, position: u32) -> TokenI
 
 /// False only if `gumbel(word) < gap` for certain.
 ///
-/// `-ln(u) >= 1 - u`, so noise above `gap` needs `1 - u <= e^-gap`. The margin covers the rounding of
-/// the bound itself.
+/// `-ln(u) >= 1 - u`, so noise above `gap` needs `1 - u <= e^-gap`. The margin covers the rounding
+/// of the bound itself.
 fn could_win(word: u32, gap: f64) -> bool {
     if gap <= 0.0 {
         return true;
