@@ -1,7 +1,7 @@
 //! Licences, bans and sources of everything that is compiled, by the words of `deny.toml`.
 //!
-//! `cargo deny` reads the same file and sees more, but costs four minutes of CPU to install, and its
-//! list of advisories comes over the network. This covers what a change may break, in no time;
+//! `cargo deny` reads the same file and sees more, but costs four minutes of CPU to install, and
+//! its list of advisories comes over the network. This covers what a change may break, in no time;
 //! `cargo xtask check --full` runs the tool itself where it is installed, as does `.ci/run`.
 
 use std::collections::BTreeMap;
