@@ -19,8 +19,10 @@ mod tests {
 
     #[test]
     fn memory_that_is_freed_again_counts() {
-        let (_, peak) =
-            peak_bytes(|| drop(std::hint::black_box(Vec::<u8>::with_capacity(1 << 24))));
-        assert!(peak >= 1 << 24, "{peak}");
+        // Far more than what other tests of this process hold or free at the same time.
+        let bytes = 1 << 28;
+        let work = || drop(std::hint::black_box(Vec::<u8>::with_capacity(bytes)));
+        let ((), peak) = peak_bytes(work);
+        assert!(peak >= bytes / 2, "{peak}");
     }
 }

@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, TaskError> {
 fn cargo(verb: &str) -> Command {
     let root = shell::root();
     let mut cargo = Command::new("cargo");
-    cargo.args([verb, "--quiet", "--locked", "--manifest-path", "fuzz/Cargo.toml"]);
+    cargo.args([verb, "--quiet", "--manifest-path", "fuzz/Cargo.toml"]);
     cargo.arg("--target-dir").arg(root.join("target")).current_dir(root);
     cargo
 }

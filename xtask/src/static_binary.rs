@@ -62,11 +62,12 @@ fn start_alone(folder: &Path, bytes: &[u8]) -> Result<String, TaskError> {
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).at(&program)?;
 
     let is_root = shell::quiet(Command::new("id").arg("-u"), "install coreutils")?.stdout == b"0\n";
-    let mut command = Command::new(if is_root { "chroot" } else { "unshare" });
+    let mut command = Command::new("unshare");
     if !is_root {
-        command.args(["--map-root-user", "--root"]);
+        command.arg("--map-root-user");
     }
-    command.arg(folder).arg(format!("/{PROGRAM}")).arg("--version");
+    let inside = format!("/{PROGRAM}");
+    command.arg("--root").arg(folder).args([inside.as_str(), "--version"]);
     let output = shell::quiet(&mut command, "install util-linux")?;
     std::fs::remove_dir_all(folder).at(folder)?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())

@@ -73,7 +73,8 @@ pub enum RopeScaling {
 pub struct Rope {
     /// Base of the frequencies.
     pub theta: f64,
-    /// Elements of each head that are rotated, even, at most the head width; the rest pass through.
+    /// Elements of each head that are rotated, even, at most the head width; the rest pass
+    /// through.
     pub dims: u32,
     /// Which elements pair up.
     pub layout: RopeLayout,

@@ -5,6 +5,7 @@
 mod architecture;
 pub mod import;
 pub mod package;
+pub mod sampler;
 pub mod source;
 pub mod template;
 pub mod tokenizer;

@@ -9,9 +9,6 @@ use crate::shell::{AtPath, TaskError};
 /// Starts the guest's last line; the exit status of the program follows.
 pub(super) const EXIT_MARKER: &str = "emulate: exit ";
 
-/// Where the program lies in the guest.
-const PROGRAM: &str = "/program";
-
 /// What runs in the guest.
 pub(super) struct Guest<'a> {
     pub(super) program: &'a Path,
@@ -40,8 +37,11 @@ impl Guest<'_> {
         let here = std::env::current_dir().at(Path::new("."))?;
         add_parents(&mut entries, &here.join("x"));
         entries.push(file_entry("bin/busybox", 0o755, read(self.shell)?));
-        entries.push(file_entry(&PROGRAM[1..], 0o755, read(self.program)?));
-        entries.push(file_entry("init", 0o755, self.init(&here)?.into_bytes()));
+        // The program keeps its path: some act on their name or look beside themselves.
+        let program = std::fs::canonicalize(self.program).at(self.program)?;
+        add_parents(&mut entries, &program);
+        entries.push(file_entry(&below_root(&program), 0o755, read(&program)?));
+        entries.push(file_entry("init", 0o755, self.init(&program, &here)?.into_bytes()));
         for path in self.carried {
             let path = std::fs::canonicalize(path).at(path)?;
             add_parents(&mut entries, &path);
@@ -51,7 +51,7 @@ impl Guest<'_> {
     }
 
     /// The first process: prepares the guest, runs the program, prints its exit status.
-    fn init(&self, here: &Path) -> Result<String, TaskError> {
+    fn init(&self, program: &Path, here: &Path) -> Result<String, TaskError> {
         let mut script = String::from(
             "#!/bin/busybox sh\n\
              /bin/busybox mount -t proc proc /proc\n\
@@ -69,7 +69,7 @@ impl Guest<'_> {
             let _ = writeln!(script, "export {name}={}", quoted(value));
         }
         let _ = writeln!(script, "cd {}", quoted(&here.to_string_lossy()));
-        script.push_str(PROGRAM);
+        script.push_str(&quoted(&program.to_string_lossy()));
         for argument in self.arguments {
             let _ = write!(script, " {}", quoted(argument));
         }
@@ -140,16 +140,20 @@ mod tests {
         let arguments = ["it's".to_owned(), "$HOME `x`".to_owned()];
         let variables = ["SHOAL_ISA=avx 512".to_owned()];
         let script = guest(&arguments, &variables, Path::new("/bin/sh"))
-            .init(Path::new("/a b"))
+            .init(Path::new("/t/x"), Path::new("/a b"))
             .expect("the variables are well-formed");
-        assert!(script.contains("\n/program 'it'\\''s' '$HOME `x`'\n"));
+        assert!(script.contains("\n'/t/x' 'it'\\''s' '$HOME `x`'\n"));
         assert!(script.contains("\nexport SHOAL_ISA='avx 512'\ncd '/a b'\n"));
     }
 
     #[test]
     fn a_variable_without_value_is_refused() {
         let variables = ["SHOAL_ISA".to_owned()];
-        assert!(guest(&[], &variables, Path::new("/bin/sh")).init(Path::new("/")).is_err());
+        assert!(
+            guest(&[], &variables, Path::new("/bin/sh"))
+                .init(Path::new("/t/x"), Path::new("/"))
+                .is_err()
+        );
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub(crate) fn run(args: &Args) -> Result<(), TaskError> {
         let work = folder.join(format!("run-{}", std::process::id()));
         std::fs::create_dir_all(&work).at(&work)?;
         run_one(&work, &parts, args, program, arguments)?;
-        // What a failed run leaves is for a look; the image holds a copy of the program.
+        // After a failure the logs are there for a look.
         std::fs::remove_dir_all(&work).at(&work)?;
     }
     Ok(())
@@ -87,12 +87,14 @@ fn run_one(
     }
     .files()?;
     let disc = image::build(work, parts, &files, args.verbose)?;
-    vm::Machine {
+    let machine = vm::Machine {
         cpu: &args.cpu,
         memory_mib: args.memory_mib,
         limit: Duration::from_secs(args.limit_s),
-    }
-    .run(work, &disc)
+    };
+    let result = machine.run(work, &disc);
+    std::fs::remove_file(&disc).at(&disc)?;
+    result
 }
 
 /// A dynamic program would need its loader and libraries in the guest.

@@ -59,7 +59,7 @@ struct Lifted {
 }
 
 impl Walk<'_> {
-    fn tokens(&mut self, tokens: TokenStream, outer: Lifted) {
+    fn tokens(&mut self, tokens: TokenStream, mut outer: Lifted) {
         let tokens: Vec<_> = tokens.into_iter().collect();
         let mut lifted = outer;
         for (index, token) in tokens.iter().enumerate() {
@@ -70,6 +70,10 @@ impl Walk<'_> {
                 TokenTree::Punct(end) if end.as_char() == ';' => lifted = outer,
                 TokenTree::Group(group) if is_attribute(&tokens[..index]) => {
                     self.attribute(group, &mut lifted);
+                    // `#![…]` is about everything around it, `#[…]` about the item that follows.
+                    if index > 0 && is_punct(&tokens[index - 1], '!') {
+                        outer = lifted;
+                    }
                 }
                 TokenTree::Group(group) => {
                     self.tokens(group.stream(), lifted);
@@ -148,12 +152,14 @@ fn calls(tokens: &[TokenTree]) -> Vec<(String, Group)> {
 /// Whether a group after these tokens is an attribute: `#` or `#!` comes before it.
 fn is_attribute(before: &[TokenTree]) -> bool {
     match before {
-        [.., TokenTree::Punct(hash), TokenTree::Punct(bang)] if bang.as_char() == '!' => {
-            hash.as_char() == '#'
-        }
-        [.., TokenTree::Punct(hash)] => hash.as_char() == '#',
-        _ => false,
+        [.., hash, bang] if is_punct(bang, '!') => is_punct(hash, '#'),
+        [.., hash] => is_punct(hash, '#'),
+        [] => false,
     }
+}
+
+fn is_punct(token: &TokenTree, character: char) -> bool {
+    matches!(token, TokenTree::Punct(punct) if punct.as_char() == character)
 }
 
 fn is_word(token: &TokenTree, word: &str) -> bool {
@@ -280,6 +286,10 @@ mod tests {
         let reason = "// SAFETY (for every block below): seen by the callers.\n";
         assert_eq!(messages(KERNEL, &format!("{reason}{item}")), [""; 0]);
         assert_eq!(messages(KERNEL, item).len(), 1);
+        let file = "// SAFETY: above.\n\
+                    #![expect(clippy::undocumented_unsafe_blocks, reason = \"above\")]\n\
+                    use a;\nfn b() { unsafe { c() } }\n";
+        assert_eq!(messages(KERNEL, file), [""; 0]);
         let next = format!("{reason}{item}fn d() {{ unsafe {{ e() }} }}\n");
         assert_eq!(messages(KERNEL, &next).len(), 1, "only the item that follows");
     }

@@ -29,13 +29,8 @@ impl Noise {
         Self { stream: hasher.finalize_xof(), block: [0; BLOCK_BYTES], block_index: None }
     }
 
-    /// `-ln(-ln(u))` with `u = (word + 1/2) / 2^32`.
-    pub fn gumbel(&mut self, token: u32) -> f64 {
-        let u = (f64::from(self.word(token)) + 0.5) / 4_294_967_296.0;
-        -ln(-ln(u))
-    }
-
-    fn word(&mut self, token: u32) -> u32 {
+    /// The random word of `token`.
+    pub fn word(&mut self, token: u32) -> u32 {
         let byte = u64::from(token) * 4;
         let block_index = byte / BLOCK_BYTES as u64;
         if self.block_index != Some(block_index) {
@@ -46,11 +41,23 @@ impl Noise {
         let at = (byte % BLOCK_BYTES as u64) as usize;
         u32::from_le_bytes(self.block[at..at + 4].try_into().expect("four bytes"))
     }
+
+    /// The noise of `token`.
+    pub fn gumbel(&mut self, token: u32) -> f64 {
+        gumbel(self.word(token))
+    }
 }
 
-/// No noise of any token exceeds this: `-ln(-ln(1 - 2^-33))` is 22.87.
+/// `-ln(-ln(u))` with `u = (word + 1/2) / 2^32`. Grows with `word`.
+#[must_use]
+pub fn gumbel(word: u32) -> f64 {
+    let u = (f64::from(word) + 0.5) / 4_294_967_296.0;
+    -ln(-ln(u))
+}
+
+/// No noise exceeds this: `-ln(-ln(1 - 2^-33))` is 22.87.
 pub const GUMBEL_MAX: f64 = 22.88;
-/// No noise of any token is below this: `-ln(-ln(2^-33))` is -3.13.
+/// No noise is below this: `-ln(-ln(2^-33))` is -3.13.
 pub const GUMBEL_MIN: f64 = -3.2;
 
 #[cfg(test)]

@@ -39,8 +39,7 @@ struct Import<'a> {
 /// Writes every blob of a package of `source` to `sink`.
 ///
 /// - `weights`: format of all linear maps; with [`StoredFormat::I4`], maps of 4-bit sources whose
-///   codes
-///   have offsets get [`StoredFormat::I4Offset`]
+///   codes have offsets get [`StoredFormat::I4Offset`]
 /// - `tokenizer`: bytes of the tokenizer blob
 ///
 /// # Errors
