@@ -1,5 +1,5 @@
-//! Times loading and use of a tokenizer: `tokenizer_speed SPEC TEXT`, where `SPEC` holds the bytes of a
-//! description and `TEXT` is any text. Without a text, pathological ones are used.
+//! Times loading and use of a tokenizer: `tokenizer_speed SPEC TEXT`, where `SPEC` holds the bytes
+//! of a description and `TEXT` is any text. Without a text, pathological ones are used.
 #![allow(clippy::print_stdout, reason = "a program that prints")]
 
 use std::time::Instant;
@@ -36,12 +36,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ]
         .into_iter()
         .flat_map(|unit| {
-            [1 << 20, 8 << 20].map(|size| {
-                (
-                    format!("{unit:?} x {size} bytes"),
-                    unit.repeat(size / unit.len()),
-                )
-            })
+            [1 << 20, 8 << 20]
+                .map(|size| (format!("{unit:?} x {size} bytes"), unit.repeat(size / unit.len())))
         })
         .collect(),
     };

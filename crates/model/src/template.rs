@@ -1,7 +1,7 @@
 //! Chat templates: a conversation as the text a model was trained on.
 //!
-//! Owns parsing and rendering of the Jinja templates that models bring, in the dialect of Hugging Face
-//! Transformers. Does not own where templates come from, nor the ids of what they write.
+//! Owns parsing and rendering of the Jinja templates that models bring, in the dialect of Hugging
+//! Face Transformers. Does not own where templates come from, nor the ids of what they write.
 //!
 //! Invariants:
 //! - rendering is a pure function of the template and [`TemplateInput`]; there is no clock;
@@ -131,10 +131,7 @@ impl ChatTemplate {
             let got = source.len();
             return Err(TemplateError::Size { got, limit });
         }
-        let syntax = SyntaxConfig::builder()
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .build();
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         let syntax = syntax.map_err(|error| syntax_error(&error))?;
         let readable = without_generation_tags(source);
         let tree =
@@ -147,13 +144,8 @@ impl ChatTemplate {
         environment.set_fuel(Some(INSTRUCTIONS_MAX));
         environment.set_debug(false);
         functions::install(&mut environment);
-        environment
-            .add_template_owned(NAME, guarded)
-            .map_err(|error| syntax_error(&error))?;
-        Ok(Self {
-            source: source.to_owned(),
-            environment,
-        })
+        environment.add_template_owned(NAME, guarded).map_err(|error| syntax_error(&error))?;
+        Ok(Self { source: source.to_owned(), environment })
     }
 
     /// The template as it was given.
@@ -168,44 +160,23 @@ impl ChatTemplate {
     /// A conversation that the template refuses or cannot render, or a template that uses too much.
     pub fn render(&self, input: &TemplateInput<'_>) -> Result<String, TemplateError> {
         let list = |items: &[serde_json::Value]| {
-            let items = items
-                .iter()
-                .map(|item| to_value(item, 1))
-                .collect::<Result<Vec<_>, _>>();
+            let items = items.iter().map(|item| to_value(item, 1)).collect::<Result<Vec<_>, _>>();
             items.map(Value::from)
         };
-        let tools = if input.tools.is_empty() {
-            Value::from(())
-        } else {
-            list(input.tools)?
-        };
+        let tools = if input.tools.is_empty() { Value::from(()) } else { list(input.tools)? };
         let mut context = vec![
             ("messages", list(input.messages)?),
             ("tools", tools),
             ("documents", Value::from(())),
-            (
-                "add_generation_prompt",
-                Value::from(input.add_generation_prompt),
-            ),
+            ("add_generation_prompt", Value::from(input.add_generation_prompt)),
             ("strftime_now", functions::strftime_now(input.date)),
         ];
-        context.extend(
-            input
-                .bos_token
-                .map(|token| ("bos_token", Value::from(token))),
-        );
-        context.extend(
-            input
-                .eos_token
-                .map(|token| ("eos_token", Value::from(token))),
-        );
+        context.extend(input.bos_token.map(|token| ("bos_token", Value::from(token))));
+        context.extend(input.eos_token.map(|token| ("eos_token", Value::from(token))));
         for (name, value) in input.variables.into_iter().flatten() {
             context.push((name, to_value(value, 1)?));
         }
-        let template = self
-            .environment
-            .get_template(NAME)
-            .map_err(|error| failed(&error))?;
+        let template = self.environment.get_template(NAME).map_err(|error| failed(&error))?;
         let mut text = Bounded(Vec::new());
         template
             .render_captured_to(Value::from_pairs(context), &mut text)
@@ -259,8 +230,8 @@ fn to_value(value: &serde_json::Value, depth: usize) -> Result<Value, TemplateEr
     })
 }
 
-/// `{% generation %}` of Transformers marks what the model said and adds nothing. `with` opens a scope as
-/// it does, and the engine knows it.
+/// `{% generation %}` of Transformers marks what the model said and adds nothing. `with` opens a
+/// scope as it does, and the engine knows it.
 fn without_generation_tags(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
@@ -295,10 +266,7 @@ fn reason(error: &Error) -> String {
 }
 
 fn syntax_error(error: &Error) -> TemplateError {
-    TemplateError::Syntax {
-        line: error.line().unwrap_or(0),
-        reason: reason(error),
-    }
+    TemplateError::Syntax { line: error.line().unwrap_or(0), reason: reason(error) }
 }
 
 fn failed(error: &Error) -> TemplateError {
@@ -321,8 +289,5 @@ fn failed(error: &Error) -> TemplateError {
         }
         source = inner.source();
     }
-    TemplateError::Failed {
-        line: error.line().unwrap_or(0),
-        reason: reason(error),
-    }
+    TemplateError::Failed { line: error.line().unwrap_or(0), reason: reason(error) }
 }

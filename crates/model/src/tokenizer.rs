@@ -1,8 +1,8 @@
 //! Tokenizers: text to ids and back.
 //!
-//! Owns the description of a tokenizer ([`TokenizerSpec`], a blob of a package), the files it comes from
-//! and goes to, and the engine that runs it ([`Tokenizer`], [`Detokenizer`]). Does not own reading model
-//! files: the fields of a GGUF file come as [`GgufTokenizer`].
+//! Owns the description of a tokenizer ([`TokenizerSpec`], a blob of a package), the files it comes
+//! from and goes to, and the engine that runs it ([`Tokenizer`], [`Detokenizer`]). Does not own
+//! reading model files: the fields of a GGUF file come as [`GgufTokenizer`].
 //!
 //! Invariants:
 //! - results are a pure function of the description, on every machine and with every version;

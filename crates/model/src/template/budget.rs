@@ -1,5 +1,5 @@
-//! What one rendering may use. A template comes with a model from anywhere: it may loop, double a text,
-//! or nest a list until memory is gone.
+//! What one rendering may use. A template comes with a model from anywhere: it may loop, double a
+//! text, or nest a list until memory is gone.
 
 use minijinja::{Error, ErrorKind, State};
 
@@ -51,10 +51,7 @@ impl Budget {
     /// Counts bytes before they are looked at.
     pub(super) fn look(&mut self, bytes: usize) -> Result<(), LimitReached> {
         let what = "work of the template";
-        self.looked = self
-            .looked
-            .checked_sub(bytes)
-            .ok_or(LimitReached { what })?;
+        self.looked = self.looked.checked_sub(bytes).ok_or(LimitReached { what })?;
         Ok(())
     }
 }

@@ -1,4 +1,5 @@
-//! The moment that templates may ask for. Given by the caller, so that rendering stays a pure function.
+//! The moment that templates may ask for. Given by the caller, so that rendering stays a pure
+//! function.
 
 use std::str::FromStr;
 
@@ -25,26 +26,14 @@ const MONTHS: [&str; 12] = [
     "November",
     "December",
 ];
-const DAYS: [&str; 7] = [
-    "Sunday",
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-    "Thursday",
-    "Friday",
-    "Saturday",
-];
+const DAYS: [&str; 7] =
+    ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
 impl Default for TemplateDate {
-    /// What renderings use that are told no date: a fixed one, the one that the templates of Llama 3.1
-    /// have built in.
+    /// What renderings use that are told no date: a fixed one, the one that the templates of Llama
+    /// 3.1 have built in.
     fn default() -> Self {
-        Self {
-            year: 2024,
-            month: 7,
-            day: 26,
-            second: 0,
-        }
+        Self { year: 2024, month: 7, day: 26, second: 0 }
     }
 }
 
@@ -52,12 +41,7 @@ impl TemplateDate {
     /// Midnight of a day; `None` if there is no such day in the years 1 to 9999.
     #[must_use]
     pub fn new(year: u16, month: u8, day: u8) -> Option<Self> {
-        let date = Self {
-            year,
-            month,
-            day,
-            second: 0,
-        };
+        let date = Self { year, month, day, second: 0 };
         let known = (1..=9999).contains(&year) && (1..=12).contains(&month);
         (known && (1..=date.month_days(month)).contains(&day)).then_some(date)
     }
@@ -106,9 +90,7 @@ impl TemplateDate {
 
     /// Days since the first of January, from 1.
     fn day_of_year(self) -> u32 {
-        let before: u32 = (1..self.month)
-            .map(|month| u32::from(self.month_days(month)))
-            .sum();
+        let before: u32 = (1..self.month).map(|month| u32::from(self.month_days(month))).sum();
         before + u32::from(self.day)
     }
 
@@ -119,7 +101,8 @@ impl TemplateDate {
         (days % 7) as usize
     }
 
-    /// The date in a `strftime` format; `None` for a directive that is not known or depends on a locale.
+    /// The date in a `strftime` format; `None` for a directive that is not known or depends on a
+    /// locale.
     pub(super) fn format(self, format: &str) -> Option<String> {
         let (year, month, day) = (self.year, self.month, self.day);
         let (hour, minute, second) = (self.second / 3600, self.second / 60 % 60, self.second % 60);
@@ -194,9 +177,7 @@ mod tests {
 
     #[test]
     fn formats_are_those_of_strftime() {
-        let date = TemplateDate::new(2026, 3, 5)
-            .and_then(|date| date.at_second(50_829))
-            .unwrap();
+        let date = TemplateDate::new(2026, 3, 5).and_then(|date| date.at_second(50_829)).unwrap();
         for (format, text) in [
             ("%d %b %Y", "05 Mar 2026"),
             ("%-d %B %Y", "5 March 2026"),
@@ -210,15 +191,9 @@ mod tests {
         }
         assert_eq!(date.format("%Z"), None);
         assert_eq!(date.format("%"), None);
-        assert_eq!(
-            TemplateDate::default().format("%d %b %Y %a").unwrap(),
-            "26 Jul 2024 Fri"
-        );
+        assert_eq!(TemplateDate::default().format("%d %b %Y %a").unwrap(), "26 Jul 2024 Fri");
         let midnight = TemplateDate::new(2000, 12, 31).unwrap();
-        assert_eq!(
-            midnight.format("%I %p %j %a %-H").unwrap(),
-            "12 AM 366 Sun 0"
-        );
+        assert_eq!(midnight.format("%I %p %j %a %-H").unwrap(), "12 AM 366 Sun 0");
     }
 
     #[test]
@@ -243,13 +218,9 @@ mod tests {
 
     #[test]
     fn days_that_do_not_exist_are_refused() {
-        for (year, month, day) in [
-            (2023, 2, 29),
-            (1900, 2, 29),
-            (2024, 4, 31),
-            (2024, 13, 1),
-            (0, 1, 1),
-        ] {
+        for (year, month, day) in
+            [(2023, 2, 29), (1900, 2, 29), (2024, 4, 31), (2024, 13, 1), (0, 1, 1)]
+        {
             assert_eq!(TemplateDate::new(year, month, day), None);
         }
         assert!(TemplateDate::new(2024, 2, 29).is_some());

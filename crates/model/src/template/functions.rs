@@ -1,5 +1,6 @@
-//! The functions, filters and methods of chat templates: the guards of [`super::guard`], what Transformers
-//! adds to Jinja2, and those of the engine whose results can be much larger than what they are given.
+//! The functions, filters and methods of chat templates: the guards of [`super::guard`], what
+//! Transformers adds to Jinja2, and those of the engine whose results can be much larger than what
+//! they are given.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -41,9 +42,8 @@ pub(super) fn install(environment: &mut Environment<'_>) {
     environment.add_function(guard::ATTRIBUTE, attribute);
     environment.add_function("raise_exception", raise_exception);
     environment.add_filter("tojson", to_json);
-    environment.add_filter("string", |state: &mut State, value: Value| {
-        concat(state, Rest(vec![value]))
-    });
+    environment
+        .add_filter("string", |state: &mut State, value: Value| concat(state, Rest(vec![value])));
     environment.add_filter("join", join);
     environment.add_filter("replace", replace);
     environment.add_filter("indent", indent);
@@ -59,8 +59,7 @@ pub(super) fn install(environment: &mut Environment<'_>) {
 /// `strftime_now` for one rendering.
 pub(super) fn strftime_now(date: TemplateDate) -> Value {
     Value::from_function(move |format: &str| {
-        date.format(format)
-            .ok_or_else(|| refuse("unknown directive in a date format"))
+        date.format(format).ok_or_else(|| refuse("unknown directive in a date format"))
     })
 }
 
@@ -70,18 +69,13 @@ fn refuse(words: &'static str) -> Error {
 
 fn print(output: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
     let text = text_of(state, value)?;
-    output.write_str(&text).map_err(|_| LimitReached {
-        what: "length of the text",
-    })?;
+    output.write_str(&text).map_err(|_| LimitReached { what: "length of the text" })?;
     Ok(())
 }
 
 /// `str(value)`
 fn text_of(state: &mut State, value: &Value) -> Result<String, Error> {
-    let mut writer = Writer {
-        text: String::new(),
-        budget: Budget::of(state),
-    };
+    let mut writer = Writer { text: String::new(), budget: Budget::of(state) };
     writer.push_str(value)?;
     Ok(writer.text)
 }
@@ -147,19 +141,13 @@ fn add_two(state: &mut State, left: &Value, right: &Value) -> Result<Value, Erro
     let list = |value: &Value| matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable);
     if list(left) && list(right) && left.is_tuple() == right.is_tuple() {
         let mut items = Vec::new();
-        for item in left
-            .try_iter()?
-            .checked()
-            .chain(right.try_iter()?.checked())
-        {
+        for item in left.try_iter()?.checked().chain(right.try_iter()?.checked()) {
             Budget::of(state).make(ELEMENT_BYTES)?;
             items.push(item?);
         }
         return Ok(Value::from(items));
     }
-    arithmetic(left, right, "+", i128::checked_add, |left, right| {
-        left + right
-    })
+    arithmetic(left, right, "+", i128::checked_add, |left, right| left + right)
 }
 
 /// Numbers as Python computes with them; booleans count as 0 and 1.
@@ -189,10 +177,7 @@ fn arithmetic(
 
 /// `a ~ b ~ …`
 fn concat(state: &mut State, values: Rest<Value>) -> Result<Value, Error> {
-    let mut writer = Writer {
-        text: String::new(),
-        budget: Budget::of(state),
-    };
+    let mut writer = Writer { text: String::new(), budget: Budget::of(state) };
     values.iter().try_for_each(|value| writer.push_str(value))?;
     Ok(Value::from(writer.text))
 }
@@ -200,18 +185,13 @@ fn concat(state: &mut State, values: Rest<Value>) -> Result<Value, Error> {
 /// `a * b`
 fn multiply(state: &mut State, left: Value, right: Value) -> Result<Value, Error> {
     let repeated = |value: &Value| {
-        matches!(
-            value.kind(),
-            ValueKind::String | ValueKind::Seq | ValueKind::Iterable
-        )
+        matches!(value.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Iterable)
     };
     let (unit, count) = match (repeated(&left), repeated(&right)) {
         (true, _) => (left, right),
         (false, true) => (right, left),
         (false, false) => {
-            return arithmetic(&left, &right, "*", i128::checked_mul, |left, right| {
-                left * right
-            });
+            return arithmetic(&left, &right, "*", i128::checked_mul, |left, right| left * right);
         }
     };
     if !count.is_integer() {
@@ -232,9 +212,7 @@ fn multiply(state: &mut State, left: Value, right: Value) -> Result<Value, Error
 /// `a % b`; not the formatting of texts, whose results have any size.
 fn remainder(left: Value, right: Value) -> Result<Value, Error> {
     if left.as_str().is_some() {
-        return Err(refuse(
-            "formatting with % is not supported, use the filter `format`",
-        ));
+        return Err(refuse("formatting with % is not supported, use the filter `format`"));
     }
     if f64::try_from(right.clone()).is_ok_and(|right| right == 0.0) {
         return Err(refuse("remainder of a division by zero"));
@@ -244,9 +222,7 @@ fn remainder(left: Value, right: Value) -> Result<Value, Error> {
         let other_side = rest != 0 && (rest < 0) != (right < 0);
         Some(if other_side { rest + right } else { rest })
     };
-    arithmetic(&left, &right, "%", floor, |left, right| {
-        left - right * (left / right).floor()
-    })
+    arithmetic(&left, &right, "%", floor, |left, right| left - right * (left / right).floor())
 }
 
 /// Bytes of a text, or of the elements of a list or map.
@@ -267,8 +243,8 @@ fn look(state: &mut State, value: Value) -> Result<Value, Error> {
     Ok(value)
 }
 
-/// Counts a value with all that is in it. Refuses what is nested too deep, and what could be put into
-/// itself.
+/// Counts a value with all that is in it. Refuses what is nested too deep, and what could be put
+/// into itself.
 fn walk(state: &mut State, value: Value) -> Result<Value, Error> {
     count(Budget::of(state), &value, 0)?;
     Ok(value)
@@ -302,9 +278,7 @@ fn count(budget: &mut Budget, value: &Value, depth: usize) -> Result<(), Error> 
 
 /// Whether a map is a namespace, which can be changed.
 fn is_opaque(value: &Value) -> bool {
-    value
-        .as_object()
-        .is_some_and(|object| object.type_name().ends_with("Namespace"))
+    value.as_object().is_some_and(|object| object.type_name().ends_with("Namespace"))
 }
 
 /// What a `for` goes over. The engine takes `none` for an empty list; Jinja2 does not.
@@ -341,9 +315,7 @@ fn to_json(state: &mut State, value: Value, options: Kwargs) -> Result<Value, Er
             None => " ".repeat(value.as_usize().unwrap_or(0).min(STRIP_CHARACTERS_MAX)),
         }),
     };
-    let separators = options
-        .get::<Option<Value>>("separators")?
-        .filter(|value| !value.is_none());
+    let separators = options.get::<Option<Value>>("separators")?.filter(|value| !value.is_none());
     let (comma, colon) = match separators {
         Some(pair) => (pair.get_item_by_index(0)?, pair.get_item_by_index(1)?),
         None if indent.is_some() => (Value::from(","), Value::from(": ")),
@@ -354,15 +326,10 @@ fn to_json(state: &mut State, value: Value, options: Kwargs) -> Result<Value, Er
         comma: comma.as_str().unwrap_or_default().to_owned(),
         colon: colon.as_str().unwrap_or_default().to_owned(),
         sort_keys: options.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
-        ensure_ascii: options
-            .get::<Option<bool>>("ensure_ascii")?
-            .unwrap_or(false),
+        ensure_ascii: options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
     };
     options.assert_all_used()?;
-    let mut writer = Writer {
-        text: String::new(),
-        budget: Budget::of(state),
-    };
+    let mut writer = Writer { text: String::new(), budget: Budget::of(state) };
     writer.push_json(&value, &style, 0)?;
     Ok(Value::from(writer.text))
 }
@@ -388,10 +355,7 @@ fn join_items(
     separator: &str,
     attribute: Option<&str>,
 ) -> Result<Value, Error> {
-    let mut writer = Writer {
-        text: String::new(),
-        budget: Budget::of(state),
-    };
+    let mut writer = Writer { text: String::new(), budget: Budget::of(state) };
     for (index, item) in value.try_iter()?.checked().enumerate() {
         if index > 0 {
             writer.push(separator)?;
@@ -417,11 +381,8 @@ fn replace(
     let count = count.unwrap_or(usize::MAX);
     let budget = Budget::of(state);
     budget.look(text.len())?;
-    let found = if from.is_empty() {
-        text.chars().count() + 1
-    } else {
-        text.matches(&from).count()
-    };
+    let found =
+        if from.is_empty() { text.chars().count() + 1 } else { text.matches(&from).count() };
     budget.make(text.len() + found.min(count).saturating_mul(to.len()))?;
     Ok(Value::from(text.replacen(&from, &to, count)))
 }
@@ -434,10 +395,7 @@ fn indent(
     options: Kwargs,
 ) -> Result<Value, Error> {
     let width = options.get::<Option<Value>>("width")?.or(width);
-    let first = options
-        .get::<Option<bool>>("first")?
-        .or(first)
-        .unwrap_or(false);
+    let first = options.get::<Option<bool>>("first")?.or(first).unwrap_or(false);
     let blank = options.get::<Option<bool>>("blank")?.unwrap_or(false);
     options.assert_all_used()?;
     let prefix = match width {
@@ -471,9 +429,7 @@ fn format_text(text: String, values: Rest<Value>) -> Result<Value, Error> {
 /// Refuses widths and precisions that would make a short format a long text.
 fn check_format(text: &str) -> Result<(), Error> {
     let digits = |part: &str| part.len() > FORMAT_DIGITS_MAX;
-    let wide = text
-        .split(|character: char| !character.is_ascii_digit())
-        .any(digits);
+    let wide = text.split(|character: char| !character.is_ascii_digit()).any(digits);
     if wide || text.contains('*') {
         return Err(refuse("a format with a width of more than three digits"));
     }

@@ -1,20 +1,21 @@
-//! Rewrites a template so that everything that can use much memory or time goes through a function that
-//! counts it, and everything that prints goes through the formatter.
+//! Rewrites a template so that everything that can use much memory or time goes through a function
+//! that counts it, and everything that prints goes through the formatter.
 //!
-//! The engine counts instructions; one instruction may double a text or compare two of megabytes. So the
-//! parsed template is written out again, with
+//! The engine counts instructions; one instruction may double a text or compare two of megabytes.
+//! So the parsed template is written out again, with
 //!
 //! - literal text as `{{ "…" }}`;
-//! - `a + b`, `a ~ b`, `a * b`, `a % b` as calls of [`ADD`], [`CONCAT`], [`MULTIPLY`], [`REMAINDER`];
+//! - `a + b`, `a ~ b`, `a * b`, `a % b` as calls of [`ADD`], [`CONCAT`], [`MULTIPLY`],
+//!   [`REMAINDER`];
 //! - results of filters and methods in [`MADE`], what they read in [`LOOK`];
 //! - operands of comparisons, and elements of new lists and maps, in [`WALK`];
 //! - what is stored in a namespace in [`STORE`];
 //!
-//! and where the engine differs from Jinja2, what is iterated over in [`ITERATE`], and attributes with the
-//! names of a dictionary's methods as calls of [`ATTRIBUTE`].
+//! and where the engine differs from Jinja2, what is iterated over in [`ITERATE`], and attributes
+//! with the names of a dictionary's methods as calls of [`ATTRIBUTE`].
 //!
-//! Statements keep their lines, so that errors name the right ones. The syntax tree is an unstable part of
-//! the engine; its version is pinned.
+//! Statements keep their lines, so that errors name the right ones. The syntax tree is an unstable
+//! part of the engine; its version is pinned.
 
 use std::fmt::Write as _;
 
@@ -89,10 +90,7 @@ type Written = Result<(), Unsupported>;
 
 /// The template that does the same as `root`, guarded.
 pub(super) fn guarded(root: &Stmt<'_>) -> Result<String, Unsupported> {
-    let mut writer = Guard {
-        out: String::new(),
-        line: 1,
-    };
+    let mut writer = Guard { out: String::new(), line: 1 };
     writer.statement(root)?;
     Ok(writer.out)
 }
@@ -118,8 +116,7 @@ impl Guard {
     }
 
     fn body(&mut self, body: &[Stmt<'_>]) -> Written {
-        body.iter()
-            .try_for_each(|statement| self.statement(statement))
+        body.iter().try_for_each(|statement| self.statement(statement))
     }
 
     fn statement(&mut self, statement: &Stmt<'_>) -> Written {
@@ -145,11 +142,7 @@ impl Guard {
                     self.push(" if ");
                     self.operand(filter)?;
                 }
-                self.push(if each.recursive {
-                    " recursive %}"
-                } else {
-                    " %}"
-                });
+                self.push(if each.recursive { " recursive %}" } else { " %}" });
                 self.body(&each.body)?;
                 if !each.else_body.is_empty() {
                     self.push("{% else %}");
@@ -258,8 +251,8 @@ impl Guard {
         }
     }
 
-    /// The rest of `{% if`; an `if` that is all of an `else` becomes `elif`, so that long chains do not
-    /// nest.
+    /// The rest of `{% if`; an `if` that is all of an `else` becomes `elif`, so that long chains do
+    /// not nest.
     fn condition(&mut self, test: &Expr<'_>, body: &[Stmt<'_>], otherwise: &[Stmt<'_>]) -> Written {
         self.operand(test)?;
         self.push(" %}");

@@ -1,5 +1,5 @@
-//! Values as Python writes them: templates are written for Jinja2, where `{{ x }}` is `str(x)` and `tojson`
-//! is `json.dumps`.
+//! Values as Python writes them: templates are written for Jinja2, where `{{ x }}` is `str(x)` and
+//! `tojson` is `json.dumps`.
 
 use std::fmt::Write as _;
 
@@ -76,11 +76,7 @@ impl Writer<'_> {
     }
 
     fn push_quoted(&mut self, text: &str) -> Result<(), Error> {
-        let quote = if text.contains('\'') && !text.contains('"') {
-            '"'
-        } else {
-            '\''
-        };
+        let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
         let mut quoted = String::with_capacity(text.len() + 2);
         quoted.push(quote);
         for character in text.chars() {
@@ -192,9 +188,7 @@ impl Writer<'_> {
                 '\u{7f}'.. if ensure_ascii => {
                     let mut units = [0; 2];
                     let units = character.encode_utf16(&mut units);
-                    units
-                        .iter()
-                        .try_for_each(|unit| write!(quoted, "\\u{unit:04x}"))
+                    units.iter().try_for_each(|unit| write!(quoted, "\\u{unit:04x}"))
                 }
                 _ => write!(quoted, "{character}"),
             };
@@ -249,11 +243,7 @@ fn python_float(float: f64) -> String {
     let sign = if float.is_sign_negative() { "-" } else { "" };
     let point = (exponent + 1).max(0) as usize;
     let text = if !(-4..16).contains(&exponent) {
-        let point = if mantissa.contains('.') {
-            mantissa.to_owned()
-        } else {
-            digits
-        };
+        let point = if mantissa.contains('.') { mantissa.to_owned() } else { digits };
         let exponent_sign = if exponent < 0 { '-' } else { '+' };
         format!("{point}e{exponent_sign}{:02}", exponent.abs())
     } else if exponent < 0 {
@@ -266,8 +256,8 @@ fn python_float(float: f64) -> String {
     format!("{sign}{text}")
 }
 
-/// Whether `repr` of a text writes a character as an escape: control, format and private characters,
-/// separators other than the space.
+/// Whether `repr` of a text writes a character as an escape: control, format and private
+/// characters, separators other than the space.
 fn is_unprintable(character: char) -> bool {
     character.is_control()
         || (character.is_whitespace() && character != ' ')

@@ -1,6 +1,7 @@
 //! The printable stand-ins for bytes in which GPT-2's files, and all that follow it, write tokens.
 //!
-//! Printable Latin-1 characters stand for themselves; the other 68 bytes, in order, for U+0100 and on.
+//! Printable Latin-1 characters stand for themselves; the other 68 bytes, in order, for U+0100 and
+//! on.
 
 const fn is_printable(byte: u8) -> bool {
     matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff)
@@ -38,10 +39,7 @@ const BYTES: [u16; 0x144] = {
 
 /// `bytes` as a file writes them.
 pub(super) fn to_text(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .map(|&byte| CHARACTERS[byte as usize])
-        .collect()
+    bytes.iter().map(|&byte| CHARACTERS[byte as usize]).collect()
 }
 
 /// Appends the bytes that `text` stands for; `None` if a character stands for no byte.

@@ -6,8 +6,10 @@
 //! | 2 | version, 1 |
 //! | 1 | alphabet: 0 bytes, 1 characters |
 //! | 1 | model: 0 scores, 1 merges, 2 merges with whole words first |
-//! | 1 | flags: 1 nfc, 2 collapse spaces, 4 add bos, 8 add eos, 16 fuse unknown, 32 clean up spaces |
-//! | 1 | space prefix: 0 never, 1 each segment, 2 and 3 each and first segment unless it has a space |
+//! | 1 | flags: 1 nfc, 2 collapse spaces, 4 add bos, 8 add eos, 16 fuse unknown, 32 clean up spaces
+//! |
+//! | 1 | space prefix: 0 never, 1 each segment, 2 and 3 each and first segment unless it has a
+//! space |
 //! | 16 | ids of bos, eos, unk, pad; `ff ff ff ff` for none |
 //! | 1 + 4 n | end-of-turn ids |
 //! | 1 | pre-tokenizer: 0 none, 1 named, 2 expressions |
@@ -20,7 +22,8 @@
 //! | 4 `V` or 4 + 8 n | scores (f32), or count of merges and their pairs of ids |
 //!
 //! A value has one encoding: [`TokenizerSpec::from_bytes`] refuses everything that
-//! [`TokenizerSpec::to_bytes`] would not have written, so the digest of the bytes names the tokenizer.
+//! [`TokenizerSpec::to_bytes`] would not have written, so the digest of the bytes names the
+//! tokenizer.
 
 use shoal_base::TokenId;
 
@@ -50,9 +53,7 @@ impl TokenizerSpec {
         out.push(self.alphabet as u8);
         out.push(match &self.model {
             MergeModel::Scores(_) => 0,
-            MergeModel::Merges {
-                whole_word_first, ..
-            } => 1 + u8::from(*whole_word_first),
+            MergeModel::Merges { whole_word_first, .. } => 1 + u8::from(*whole_word_first),
         });
         let flags = [
             self.normalizer.nfc,
@@ -69,10 +70,7 @@ impl TokenizerSpec {
             put_u32(&mut out, id.map_or(NO_ID, |id| id.0));
         }
         out.push(special.end_of_turn.len() as u8);
-        special
-            .end_of_turn
-            .iter()
-            .for_each(|id| put_u32(&mut out, id.0));
+        special.end_of_turn.iter().for_each(|id| put_u32(&mut out, id.0));
         put_pretokenizer(&mut out, &self.pretokenizer);
         put_vocabulary(&mut out, &self.vocabulary);
         put_u32(&mut out, self.margins.len() as u32);
@@ -82,9 +80,7 @@ impl TokenizerSpec {
         }
         match &self.model {
             MergeModel::Scores(scores) => {
-                scores
-                    .iter()
-                    .for_each(|score| out.extend_from_slice(&score.to_le_bytes()));
+                scores.iter().for_each(|score| out.extend_from_slice(&score.to_le_bytes()));
             }
             MergeModel::Merges { pairs, .. } => {
                 put_u32(&mut out, pairs.len() as u32);
@@ -119,14 +115,8 @@ impl TokenizerSpec {
         if model > 2 {
             return Err(reader.malformed("unknown model"));
         }
-        let [
-            nfc,
-            collapse_spaces,
-            add_bos,
-            add_eos,
-            fuse_unknown,
-            clean_up_spaces,
-        ] = reader.flags()?;
+        let [nfc, collapse_spaces, add_bos, add_eos, fuse_unknown, clean_up_spaces] =
+            reader.flags()?;
         let space_prefix = reader.space_prefix()?;
         let special = reader.special_ids()?;
         let pretokenizer = reader.pretokenizer()?;
@@ -134,10 +124,7 @@ impl TokenizerSpec {
         let margins = reader.margins()?;
         let model = match model {
             0 => MergeModel::Scores(reader.scores(vocabulary.len())?),
-            _ => MergeModel::Merges {
-                pairs: reader.pairs()?,
-                whole_word_first: model == 2,
-            },
+            _ => MergeModel::Merges { pairs: reader.pairs()?, whole_word_first: model == 2 },
         };
         if reader.at != bytes.len() {
             return Err(reader.malformed("nothing may follow"));
@@ -146,11 +133,7 @@ impl TokenizerSpec {
             alphabet,
             vocabulary,
             model,
-            normalizer: Normalizer {
-                nfc,
-                collapse_spaces,
-                space_prefix,
-            },
+            normalizer: Normalizer { nfc, collapse_spaces, space_prefix },
             pretokenizer,
             special,
             margins,
@@ -165,10 +148,7 @@ impl TokenizerSpec {
 }
 
 fn pack(flags: &[bool]) -> u8 {
-    flags
-        .iter()
-        .enumerate()
-        .fold(0, |byte, (bit, &flag)| byte | u8::from(flag) << bit)
+    flags.iter().enumerate().fold(0, |byte, (bit, &flag)| byte | u8::from(flag) << bit)
 }
 
 fn put_u32(out: &mut Vec<u8>, value: u32) {
@@ -208,11 +188,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn malformed(&self, rule: &'static str) -> TokenizerError {
-        TokenizerError::Malformed {
-            format: FORMAT,
-            offset: self.at,
-            rule,
-        }
+        TokenizerError::Malformed { format: FORMAT, offset: self.at, rule }
     }
 
     fn take(&mut self, count: usize) -> Result<&'a [u8], TokenizerError> {
@@ -268,16 +244,8 @@ impl<'a> Reader<'a> {
         let (bos, eos, unk, pad) = (id()?, id()?, id()?, id()?);
         let count = usize::from(self.u8()?);
         check_limit("end-of-turn tokens", count, limits::END_OF_TURN_MAX)?;
-        let end_of_turn = (0..count)
-            .map(|_| self.u32().map(TokenId))
-            .collect::<Result<_, _>>()?;
-        Ok(SpecialIds {
-            bos,
-            eos,
-            unk,
-            pad,
-            end_of_turn,
-        })
+        let end_of_turn = (0..count).map(|_| self.u32().map(TokenId)).collect::<Result<_, _>>()?;
+        Ok(SpecialIds { bos, eos, unk, pad, end_of_turn })
     }
 
     fn pretokenizer(&mut self) -> Result<PreTokenizer, TokenizerError> {
@@ -309,9 +277,7 @@ impl<'a> Reader<'a> {
         let kinds = self.take(count)?;
         let lengths = self.take(2 * count)?;
         let lengths = || {
-            lengths
-                .chunks_exact(2)
-                .map(|pair| usize::from(u16::from_le_bytes([pair[0], pair[1]])))
+            lengths.chunks_exact(2).map(|pair| usize::from(u16::from_le_bytes([pair[0], pair[1]])))
         };
         let bytes_count = lengths().sum();
         check_limit("token bytes", bytes_count, limits::VOCAB_BYTES_MAX)?;
@@ -334,10 +300,7 @@ impl<'a> Reader<'a> {
         for _ in 0..count {
             let id = TokenId(self.u32()?);
             let [strip_left, strip_right] = self.flags()?;
-            let margin = Margins {
-                strip_left,
-                strip_right,
-            };
+            let margin = Margins { strip_left, strip_right };
             margins.push((id, margin));
         }
         Ok(margins)

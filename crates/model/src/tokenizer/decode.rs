@@ -71,19 +71,10 @@ impl Tokenizer {
         control: ControlTokens,
     ) -> Result<(), UnknownTokenId> {
         let named = control == ControlTokens::Show
-            && matches!(
-                self.token_kind(id),
-                Some(TokenKind::Control | TokenKind::Unknown)
-            );
-        let token = if named {
-            self.token_name(id)
-        } else {
-            self.token_bytes(id)
-        };
-        let mut token = token.ok_or(UnknownTokenId {
-            id: id.0,
-            vocab_count: self.vocab_count(),
-        })?;
+            && matches!(self.token_kind(id), Some(TokenKind::Control | TokenKind::Unknown));
+        let token = if named { self.token_name(id) } else { self.token_bytes(id) };
+        let mut token =
+            token.ok_or(UnknownTokenId { id: id.0, vocab_count: self.vocab_count() })?;
         if *at_start && !token.is_empty() {
             *at_start = false;
             if self.spec().normalizer.space_prefix != SpacePrefix::Never {

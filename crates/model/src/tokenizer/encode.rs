@@ -1,7 +1,7 @@
 //! [`Tokenizer`]: a description made ready for use, and text to ids.
 //!
-//! Encoding is near-linear in the text whatever the text is: atomic tokens are found by one automaton,
-//! expressions are metered, merges use a heap.
+//! Encoding is near-linear in the text whatever the text is: atomic tokens are found by one
+//! automaton, expressions are metered, merges use a heap.
 
 use std::borrow::Cow;
 
@@ -18,8 +18,8 @@ use super::spec::{
 };
 use super::vocabulary::{TokenKind, Vocabulary};
 
-/// Looks that expressions may take at a byte of text, on average. Those of the named pre-tokenizers need
-/// less than 6 on any text; more than this is an expression that scans ahead again and again.
+/// Looks that expressions may take at a byte of text, on average. Those of the named pre-tokenizers
+/// need less than 6 on any text; more than this is an expression that scans ahead again and again.
 const LOOKS_PER_BYTE: usize = 64;
 
 /// What to do besides turning text into ids.
@@ -35,11 +35,8 @@ pub struct EncodeOptions {
 
 impl EncodeOptions {
     /// For what a chat template wrote: it contains all control tokens by name.
-    pub const RENDERED: Self = Self {
-        parse_special: true,
-        add_bos: Some(false),
-        add_eos: Some(false),
-    };
+    pub const RENDERED: Self =
+        Self { parse_special: true, add_bos: Some(false), add_eos: Some(false) };
 }
 
 /// Turns text into ids and ids into text. A pure function of its description.
@@ -52,8 +49,8 @@ pub struct Tokenizer {
     user_defined: Atoms,
     /// Those and the control tokens.
     all_atoms: Atoms,
-    /// Byte alphabet: first symbol of each byte. Character alphabet: token for each byte, as a last
-    /// resort. [`NONE`] where there is none.
+    /// Byte alphabet: first symbol of each byte. Character alphabet: token for each byte, as a
+    /// last resort. [`NONE`] where there is none.
     byte_tokens: [u32; 256],
     /// No token has a space mark after another character, so that words can be merged one by one.
     words_are_separate: bool,
@@ -93,19 +90,15 @@ impl Tokenizer {
                 let merged = matches!(kind, TokenKind::Normal | TokenKind::UserDefined);
                 !merged || !has_inner_mark(bytes)
             }),
-            AnyRules::Pairs(pairs) => pairs
-                .results()
-                .all(|id| !vocabulary.get(id).is_some_and(has_inner_mark)),
+            AnyRules::Pairs(pairs) => {
+                pairs.results().all(|id| !vocabulary.get(id).is_some_and(has_inner_mark))
+            }
         };
         let byte_tokens = byte_tokens(&spec, &index);
         let shown = (spec.alphabet == Alphabet::Characters).then(|| with_spaces(vocabulary));
         let user_defined = Atoms::new(&spec, |kind| kind == TokenKind::UserDefined)?;
         let all_atoms = Atoms::new(&spec, |kind| {
-            let named = [
-                TokenKind::UserDefined,
-                TokenKind::Control,
-                TokenKind::Unknown,
-            ];
+            let named = [TokenKind::UserDefined, TokenKind::Control, TokenKind::Unknown];
             named.contains(&kind)
         })?;
         Ok(Self {
@@ -133,8 +126,8 @@ impl Tokenizer {
         self.spec.vocabulary.len() as u32
     }
 
-    /// What a token adds to a text: empty for control, unknown and unused tokens. `None` outside the
-    /// vocabulary.
+    /// What a token adds to a text: empty for control, unknown and unused tokens. `None` outside
+    /// the vocabulary.
     #[must_use]
     pub fn token_bytes(&self, id: TokenId) -> Option<&[u8]> {
         match self.spec.vocabulary.kind(id)? {
@@ -164,8 +157,8 @@ impl Tokenizer {
     /// The ids of `text`.
     ///
     /// # Errors
-    /// A text that is too long, that has no encoding in this vocabulary, or for which a token is missing
-    /// that `options` ask for.
+    /// A text that is too long, that has no encoding in this vocabulary, or for which a token is
+    /// missing that `options` ask for.
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<TokenId>, EncodeError> {
         let limit = RequestLimits::PROMPT_BYTES_MAX;
         if text.len() > limit {
@@ -184,11 +177,7 @@ impl Tokenizer {
             let bos = special.bos.ok_or(EncodeError::NoSpecial { name: "bos" })?;
             run.ids.push(bos);
         }
-        let atoms = if options.parse_special {
-            &self.all_atoms
-        } else {
-            &self.user_defined
-        };
+        let atoms = if options.parse_special { &self.all_atoms } else { &self.user_defined };
         let mut at = 0;
         for (start, end, id) in atoms.find_in(text) {
             // A token that strips white space may reach over the start of the next one.
@@ -264,9 +253,7 @@ impl Run<'_> {
         let text = normalize(text, spec.normalizer, spec.alphabet, is_first);
         self.after_unknown = false;
         let mut work = self.work;
-        let result = tokenizer
-            .splitter
-            .split(&text, &mut work, &mut |piece| self.piece(piece));
+        let result = tokenizer.splitter.split(&text, &mut work, &mut |piece| self.piece(piece));
         self.work = work;
         result
     }
@@ -274,13 +261,8 @@ impl Run<'_> {
     /// Encodes a piece that merges do not cross.
     fn piece(&mut self, piece: &str) -> Result<(), EncodeError> {
         let tokenizer = self.tokenizer;
-        if let MergeModel::Merges {
-            whole_word_first: true,
-            ..
-        } = tokenizer.spec.model
-            && let Some(id) = tokenizer
-                .index
-                .get(&tokenizer.spec.vocabulary, piece.as_bytes())
+        if let MergeModel::Merges { whole_word_first: true, .. } = tokenizer.spec.model
+            && let Some(id) = tokenizer.index.get(&tokenizer.spec.vocabulary, piece.as_bytes())
         {
             self.ids.push(id);
             return Ok(());
@@ -336,9 +318,7 @@ impl Run<'_> {
     }
 
     fn merge(&mut self, piece: &[u8], initial: impl Iterator<Item = (usize, u32)>) {
-        let Tokenizer {
-            spec, index, rules, ..
-        } = self.tokenizer;
+        let Tokenizer { spec, index, rules, .. } = self.tokenizer;
         match rules {
             AnyRules::Pairs(pairs) => self.merger.run(piece, initial, pairs),
             AnyRules::Scores(scores) => {
@@ -442,18 +422,12 @@ impl Atoms {
         for (id, bytes, kind) in spec.vocabulary.iter() {
             if wanted(kind) && !bytes.is_empty() {
                 let margins = spec.margins.binary_search_by_key(&id, |entry| entry.0);
-                tokens.push((
-                    id,
-                    margins.map_or(Margins::default(), |at| spec.margins[at].1),
-                ));
+                tokens.push((id, margins.map_or(Margins::default(), |at| spec.margins[at].1)));
                 names.push(bytes);
             }
         }
         if names.is_empty() {
-            return Ok(Self {
-                automaton: None,
-                tokens,
-            });
+            return Ok(Self { automaton: None, tokens });
         }
         let automaton = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
@@ -462,18 +436,12 @@ impl Atoms {
                 field: "control tokens",
                 rule: "too many for one automaton",
             })?;
-        Ok(Self {
-            automaton: Some(automaton),
-            tokens,
-        })
+        Ok(Self { automaton: Some(automaton), tokens })
     }
 
     /// Start, end and id of each token in `text`, by rising start.
     fn find_in<'a>(&'a self, text: &'a str) -> impl Iterator<Item = (usize, usize, TokenId)> + 'a {
-        let found = self
-            .automaton
-            .iter()
-            .flat_map(move |all| all.find_iter(text));
+        let found = self.automaton.iter().flat_map(move |all| all.find_iter(text));
         found.map(move |found| {
             let (id, margins) = self.tokens[found.pattern().as_usize()];
             let (mut start, mut end) = (found.start(), found.end());
@@ -509,9 +477,6 @@ mod tests {
             text.extend(character.nfd().nfc());
             text.push('\n');
         }
-        assert_eq!(
-            Digest::of(text.as_bytes()).to_string()[..16],
-            *"e15945f789e4b656"
-        );
+        assert_eq!(Digest::of(text.as_bytes()).to_string()[..16], *"e15945f789e4b656");
     }
 }

@@ -5,8 +5,8 @@ use shoal_base::TokenId;
 use super::spec::SpecialIds;
 use super::vocabulary::{TokenKind, Vocabulary};
 
-/// Control tokens that end a turn wherever they exist. Files often name only one of them as the end of
-/// text, and models then run on after their turn.
+/// Control tokens that end a turn wherever they exist. Files often name only one of them as the end
+/// of text, and models then run on after their turn.
 const NAMES: [&str; 11] = [
     "<|eot_id|>",
     "<|eom_id|>",
@@ -33,7 +33,8 @@ pub(super) fn correct_kinds(vocabulary: &mut Vocabulary) {
     }
 }
 
-/// Sets `special.end_of_turn` to `declared`, the end of text, and the control tokens with a known name.
+/// Sets `special.end_of_turn` to `declared`, the end of text, and the control tokens with a known
+/// name.
 pub(super) fn collect(
     special: &mut SpecialIds,
     vocabulary: &Vocabulary,
@@ -43,11 +44,7 @@ pub(super) fn collect(
         .iter()
         .filter(|(_, bytes, kind)| *kind == TokenKind::Control && is_name(bytes))
         .map(|(id, _, _)| id);
-    special.end_of_turn = declared
-        .into_iter()
-        .chain(special.eos)
-        .chain(named)
-        .collect();
+    special.end_of_turn = declared.into_iter().chain(special.eos).chain(named).collect();
     special.end_of_turn.sort_unstable();
     special.end_of_turn.dedup();
 }

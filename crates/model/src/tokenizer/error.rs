@@ -78,17 +78,11 @@ pub enum TokenizerError {
 
 impl TokenizerError {
     pub(super) fn unsupported(what: &'static str, name: &str) -> Self {
-        Self::Unsupported {
-            what,
-            name: shorten(name),
-        }
+        Self::Unsupported { what, name: shorten(name) }
     }
 
     pub(super) fn json(format: &'static str, error: &serde_json::Error) -> Self {
-        Self::Json {
-            format,
-            reason: shorten(&error.to_string()),
-        }
+        Self::Json { format, reason: shorten(&error.to_string()) }
     }
 }
 

@@ -115,8 +115,8 @@ impl TokenizerSpec {
         Ok(spec)
     }
 
-    /// The fields of a GGUF file with this tokenizer and `row_count` rows of weights, at least as many as
-    /// tokens. Reading them gives a tokenizer with the same results.
+    /// The fields of a GGUF file with this tokenizer and `row_count` rows of weights, at least as
+    /// many as tokens. Reading them gives a tokenizer with the same results.
     ///
     /// # Errors
     /// A tokenizer that GGUF files cannot describe.
@@ -125,17 +125,8 @@ impl TokenizerSpec {
         check_limit("rows", row_count, limits::VOCAB_MAX)?;
         check_limit("tokens", self.vocabulary.len(), row_count)?;
         let mut fields = GgufTokenizer {
-            architecture: if self.margins.is_empty() {
-                "llama"
-            } else {
-                "phi3"
-            }
-            .to_owned(),
-            token_types: Some(
-                (self.vocabulary.iter())
-                    .map(|(_, _, kind)| kind as i32)
-                    .collect(),
-            ),
+            architecture: if self.margins.is_empty() { "llama" } else { "phi3" }.to_owned(),
+            token_types: Some((self.vocabulary.iter()).map(|(_, _, kind)| kind as i32).collect()),
             bos_id: self.special.bos.map(|id| id.0),
             eos_id: self.special.eos.map(|id| id.0),
             unk_id: self.special.unk.map(|id| id.0),
@@ -144,11 +135,7 @@ impl TokenizerSpec {
             add_eos: Some(self.add_eos),
             ..GgufTokenizer::default()
         };
-        let mut ends = self
-            .special
-            .end_of_turn
-            .iter()
-            .filter(|&&id| Some(id) != self.special.eos);
+        let mut ends = self.special.end_of_turn.iter().filter(|&&id| Some(id) != self.special.eos);
         fields.eot_id = ends.next().map(|id| id.0);
         fields.eom_id = ends.next().map(|id| id.0);
         match self.alphabet {
@@ -163,10 +150,7 @@ impl TokenizerSpec {
             back.model = self.model.clone();
         }
         if back != *self {
-            return Err(TokenizerError::unsupported(
-                "GGUF export",
-                "of this tokenizer",
-            ));
+            return Err(TokenizerError::unsupported("GGUF export", "of this tokenizer"));
         }
         Ok(fields)
     }
@@ -176,11 +160,8 @@ impl TokenizerSpec {
         fields.pre = Some("default".to_owned());
         fields.add_space_prefix = Some(self.normalizer.space_prefix != SpacePrefix::Never);
         fields.remove_extra_whitespaces = Some(self.normalizer.collapse_spaces);
-        fields.tokens = self
-            .vocabulary
-            .iter()
-            .map(|(_, bytes, kind)| byte_name(bytes, kind))
-            .collect();
+        fields.tokens =
+            self.vocabulary.iter().map(|(_, bytes, kind)| byte_name(bytes, kind)).collect();
         fields.scores = Some(match &self.model {
             MergeModel::Scores(scores) => scores.clone(),
             MergeModel::Merges { pairs, .. } => scores_of(&self.vocabulary, pairs)?,
@@ -191,17 +172,10 @@ impl TokenizerSpec {
     fn write_bytes(&self, fields: &mut GgufTokenizer) -> Result<(), TokenizerError> {
         fields.model = "gpt2".to_owned();
         let PreTokenizer::Named(name) = &self.pretokenizer else {
-            return Err(TokenizerError::unsupported(
-                "pre-tokenizer",
-                "expressions in GGUF",
-            ));
+            return Err(TokenizerError::unsupported("pre-tokenizer", "expressions in GGUF"));
         };
         let without_nfc = *name == NamedPreTokenizer::Qwen2 && !self.normalizer.nfc;
-        let pre = if without_nfc {
-            "deepseek-r1-qwen"
-        } else {
-            name.gguf_name()
-        };
+        let pre = if without_nfc { "deepseek-r1-qwen" } else { name.gguf_name() };
         fields.pre = Some(pre.to_owned());
         let text = |(_, bytes, kind): (TokenId, &[u8], TokenKind)| match kind {
             TokenKind::Normal => byte_alphabet::to_text(bytes).into_bytes(),
@@ -241,9 +215,7 @@ pub(super) fn byte_name(bytes: &[u8], kind: TokenKind) -> Vec<u8> {
 /// The byte that a name such as `<0x0A>` stands for.
 pub(super) fn parse_byte_name(name: &[u8]) -> Option<u8> {
     let digits = name.strip_prefix(b"<0x")?.strip_suffix(b">")?;
-    let digits = std::str::from_utf8(digits)
-        .ok()
-        .filter(|text| text.len() == 2)?;
+    let digits = std::str::from_utf8(digits).ok().filter(|text| text.len() == 2)?;
     let upper = |digit: u8| digit.is_ascii_digit() || (b'A'..=b'F').contains(&digit);
     let hex = digits.bytes().all(upper);
     hex.then(|| u8::from_str_radix(digits, 16).ok()).flatten()
@@ -254,11 +226,7 @@ fn read_tokens(fields: &GgufTokenizer, alphabet: Alphabet) -> Result<Vocabulary,
     check_limit("tokens", count, limits::VOCAB_MAX)?;
     let total = fields.tokens.iter().map(Vec::len).sum();
     check_limit("token bytes", total, limits::VOCAB_BYTES_MAX)?;
-    if fields
-        .token_types
-        .as_ref()
-        .is_some_and(|types| types.len() != count)
-    {
+    if fields.token_types.as_ref().is_some_and(|types| types.len() != count) {
         let rule = "one per token";
         let field = "token_type";
         return Err(TokenizerError::Rule { field, rule });
@@ -275,10 +243,8 @@ fn read_tokens(fields: &GgufTokenizer, alphabet: Alphabet) -> Result<Vocabulary,
                 .ok_or_else(|| refuse("unknown type"))?,
             None => usual_kind(fields, id, name, alphabet),
         };
-        let unnamed = matches!(
-            kind,
-            TokenKind::Unknown | TokenKind::Control | TokenKind::UserDefined
-        );
+        let unnamed =
+            matches!(kind, TokenKind::Unknown | TokenKind::Control | TokenKind::UserDefined);
         // Rows that converters add so that vocabulary and weights have the same height.
         if unnamed && name == format!("[PAD{id}]").as_bytes() {
             kind = TokenKind::Unused;
@@ -307,13 +273,9 @@ fn read_tokens(fields: &GgufTokenizer, alphabet: Alphabet) -> Result<Vocabulary,
 
 /// Drops unused tokens at the end: they are rows of the weights, not part of the tokenizer.
 fn drop_unused_rows(vocabulary: &mut Vocabulary, special: &SpecialIds) {
-    let named = [special.bos, special.eos, special.unk, special.pad]
-        .into_iter()
-        .flatten();
+    let named = [special.bos, special.eos, special.unk, special.pad].into_iter().flatten();
     let named = named.chain(special.end_of_turn.iter().copied());
-    let used = vocabulary
-        .iter()
-        .filter(|(_, _, kind)| *kind != TokenKind::Unused);
+    let used = vocabulary.iter().filter(|(_, _, kind)| *kind != TokenKind::Unused);
     let last = used.map(|(id, _, _)| id).chain(named).max();
     vocabulary.truncate(last.map_or(0, |id| id.index() + 1));
 }
@@ -331,8 +293,8 @@ fn usual_kind(fields: &GgufTokenizer, id: u32, name: &[u8], alphabet: Alphabet) 
     }
 }
 
-/// Pre-tokenizer, whether text is normalized to NFC, and whether whole words come first. The file gives
-/// a name only; the rest is what publishers of that name use.
+/// Pre-tokenizer, whether text is normalized to NFC, and whether whole words come first. The file
+/// gives a name only; the rest is what publishers of that name use.
 fn read_pre(name: Option<&str>) -> Result<(PreTokenizer, bool, bool), TokenizerError> {
     let Some(name) = name else {
         return Err(TokenizerError::Rule {
@@ -353,36 +315,25 @@ fn read_model(
     vocabulary: &Vocabulary,
     whole_word_first: bool,
 ) -> Result<MergeModel, TokenizerError> {
-    let missing = |field| TokenizerError::Rule {
-        field,
-        rule: "missing",
-    };
+    let missing = |field| TokenizerError::Rule { field, rule: "missing" };
     let merges = || {
         let lines = fields.merges.as_ref().ok_or_else(|| missing("merges"))?;
         let pairs = read_merges(lines, vocabulary, alphabet)?;
-        Ok(MergeModel::Merges {
-            pairs,
-            whole_word_first,
-        })
+        Ok(MergeModel::Merges { pairs, whole_word_first })
     };
     if alphabet == Alphabet::Bytes {
         return merges();
     }
     let scores = fields.scores.as_ref().ok_or_else(|| missing("scores"))?;
     if scores.len() != fields.tokens.len() {
-        return Err(TokenizerError::Rule {
-            field: "scores",
-            rule: "one per token",
-        });
+        return Err(TokenizerError::Rule { field: "scores", rule: "one per token" });
     }
     let scores = &scores[..vocabulary.len()];
     // Some converters write merges and leave all scores zero.
     if fields.merges.is_some() && scores.iter().all(|&score| score == 0.0) {
         return merges();
     }
-    Ok(MergeModel::Scores(
-        scores.iter().map(|score| score + 0.0).collect(),
-    ))
+    Ok(MergeModel::Scores(scores.iter().map(|score| score + 0.0).collect()))
 }
 
 /// Merges as lines of two names with a space between them.
@@ -396,14 +347,9 @@ pub(super) fn read_merges(
     let mut bytes = Vec::new();
     let mut pairs = Vec::with_capacity(lines.len());
     for (index, line) in lines.iter().enumerate() {
-        let refuse = |rule| TokenizerError::Merge {
-            index: index as u32,
-            rule,
-        };
+        let refuse = |rule| TokenizerError::Merge { index: index as u32, rule };
         let line = std::str::from_utf8(line).map_err(|_| refuse("must be UTF-8"))?;
-        let (left, right) = line
-            .split_once(' ')
-            .ok_or_else(|| refuse("two names expected"))?;
+        let (left, right) = line.split_once(' ').ok_or_else(|| refuse("two names expected"))?;
         let mut id = |name: &str| {
             bytes.clear();
             match alphabet {
@@ -425,10 +371,7 @@ fn read_margins(fields: &GgufTokenizer, vocabulary: &Vocabulary) -> Vec<(TokenId
     if fields.architecture != "phi3" {
         return Vec::new();
     }
-    let strip_right = Margins {
-        strip_left: false,
-        strip_right: true,
-    };
+    let strip_right = Margins { strip_left: false, strip_right: true };
     let kept = [b"<unk>".as_slice(), b"<s>", b"<|endoftext|>"];
     vocabulary
         .iter()

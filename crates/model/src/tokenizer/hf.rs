@@ -1,8 +1,9 @@
 //! Hugging Face tokenizers: `tokenizer.json` and the small files beside it.
 //!
-//! One thing is read otherwise than there: an added token marked `normalized` is looked for in the text as
-//! it is. There its name goes through the normalizer first, so that `<s>` becomes `▁<s>` and is found only
-//! after a space. Such marks come from old converters; other files of the same models do not have them.
+//! One thing is read otherwise than there: an added token marked `normalized` is looked for in the
+//! text as it is. There its name goes through the normalizer first, so that `<s>` becomes `▁<s>`
+//! and is found only after a space. Such marks come from old converters; other files of the same
+//! models do not have them.
 
 mod export;
 mod parts;
@@ -44,23 +45,16 @@ impl TokenizerSpec {
     /// Reads the tokenizer of a Hugging Face folder.
     ///
     /// # Errors
-    /// A part that this tokenizer cannot do exactly, by its name, or files that do not fit together.
+    /// A part that this tokenizer cannot do exactly, by its name, or files that do not fit
+    /// together.
     pub fn from_hf(files: &HfFiles<'_>) -> Result<Self, TokenizerError> {
-        check_limit(
-            "tokenizer bytes",
-            files.tokenizer.len(),
-            limits::SOURCE_BYTES_MAX,
-        )?;
+        check_limit("tokenizer bytes", files.tokenizer.len(), limits::SOURCE_BYTES_MAX)?;
         let file: TokenizerFile = parse(files.tokenizer, FORMAT)?;
         let settings = Settings::read(files)?;
         let model = &file.model;
         model.check()?;
         let pre = parts::PreTokenizerParts::read(file.pre_tokenizer.as_ref())?;
-        let alphabet = if pre.byte_level {
-            Alphabet::Bytes
-        } else {
-            Alphabet::Characters
-        };
+        let alphabet = if pre.byte_level { Alphabet::Bytes } else { Alphabet::Characters };
         let normalizer = parts::read_normalizer(file.normalizer.as_ref(), alphabet, pre.metaspace)?;
         parts::check_decoder(file.decoder.as_ref(), alphabet, normalizer)?;
         let frame = parts::Frame::read(file.post_processor.as_ref())?;
@@ -77,10 +71,7 @@ impl TokenizerSpec {
         };
         let spec = Self {
             alphabet,
-            model: MergeModel::Merges {
-                pairs,
-                whole_word_first: model.ignore_merges,
-            },
+            model: MergeModel::Merges { pairs, whole_word_first: model.ignore_merges },
             normalizer,
             pretokenizer: PreTokenizer::from_expressions(pre.expressions),
             margins,
@@ -215,9 +206,7 @@ impl<'a> Names<'a> {
         let entries = entries.map(|(name, id)| (name.as_str(), TokenId(*id)));
         let added = file.added_tokens.iter();
         let added = added.map(|token| (token.content.as_str(), TokenId(token.id)));
-        Self {
-            ids: entries.chain(added).collect(),
-        }
+        Self { ids: entries.chain(added).collect() }
     }
 
     fn get(&self, name: &str) -> Option<TokenId> {
@@ -272,10 +261,7 @@ fn read_tokens(
             TokenKind::UserDefined
         };
         *slot = (&token.content, Some(kind));
-        let margin = Margins {
-            strip_left: token.lstrip,
-            strip_right: token.rstrip,
-        };
+        let margin = Margins { strip_left: token.lstrip, strip_right: token.rstrip };
         if margin != Margins::default() && kind != TokenKind::Unknown {
             margins.push((TokenId(id), margin));
         }
@@ -304,11 +290,7 @@ fn pack(
             (None, Alphabet::Characters, Some(byte)) => vocabulary.push(&[byte], TokenKind::Byte),
             (None, Alphabet::Characters, None) => {
                 let unknown = model.unk_token.as_deref() == Some(name);
-                let kind = if unknown {
-                    TokenKind::Unknown
-                } else {
-                    TokenKind::Normal
-                };
+                let kind = if unknown { TokenKind::Unknown } else { TokenKind::Normal };
                 vocabulary.push(name.as_bytes(), kind)
             }
             (None, Alphabet::Bytes, _) => {
@@ -332,14 +314,11 @@ fn read_merges(
 ) -> Result<Vec<(TokenId, TokenId)>, TokenizerError> {
     let mut pairs = Vec::with_capacity(model.merges.len());
     for (index, line) in model.merges.iter().enumerate() {
-        let refuse = |rule| TokenizerError::Merge {
-            index: index as u32,
-            rule,
-        };
+        let refuse = |rule| TokenizerError::Merge { index: index as u32, rule };
         let (left, right) = match line {
-            MergeLine::Line(line) => line
-                .split_once(' ')
-                .ok_or_else(|| refuse("two names expected"))?,
+            MergeLine::Line(line) => {
+                line.split_once(' ').ok_or_else(|| refuse("two names expected"))?
+            }
             MergeLine::Pair(left, right) => (left.as_str(), right.as_str()),
         };
         match (names.get(left), names.get(right)) {
@@ -374,19 +353,15 @@ impl Settings {
         let config = object(files.tokenizer_config, "tokenizer_config.json")?;
         let map = object(files.special_tokens_map, "special_tokens_map.json")?;
         let generation = object(files.generation_config, "generation_config.json")?;
-        // A token is a text, or an object with its text as `content`; `null` says that there is none.
+        // A token is a text, or an object with its text as `content`; `null` says that there is
+        // none.
         let name = |key: &str| {
             let value = config.get(key).or_else(|| map.get(key))?;
             let text = value.as_str().or_else(|| value.get("content")?.as_str())?;
             (!text.is_empty()).then(|| text.to_owned())
         };
         let flag = |key: &str| config.get(key).and_then(Value::as_bool);
-        let id = |value: &Value| {
-            value
-                .as_u64()
-                .and_then(|id| u32::try_from(id).ok())
-                .map(TokenId)
-        };
+        let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok()).map(TokenId);
         let ends = match generation.get("eos_token_id") {
             Some(Value::Array(list)) => list.iter().filter_map(id).collect(),
             Some(value) => id(value).into_iter().collect(),

@@ -7,11 +7,11 @@ use shoal_base::TokenId;
 
 use super::vocabulary::{TokenKind, Vocabulary};
 
-/// The tokens that text can become: normal and user-defined ones, by their bytes. Of tokens with equal
-/// bytes the first is found.
+/// The tokens that text can become: normal and user-defined ones, by their bytes. Of tokens with
+/// equal bytes the first is found.
 ///
-/// The hash is keyed with random numbers, so that a hostile vocabulary cannot choose collisions; nothing
-/// depends on its order.
+/// The hash is keyed with random numbers, so that a hostile vocabulary cannot choose collisions;
+/// nothing depends on its order.
 pub(super) struct TextIndex {
     table: HashTable<TokenId>,
     hasher: RandomState,
@@ -30,9 +30,7 @@ impl TextIndex {
             if text && !bytes.is_empty() && index.get(vocabulary, bytes).is_none() {
                 let hasher = &index.hasher;
                 let rehash = |id: &TokenId| hasher.hash_one(vocabulary.get(*id));
-                index
-                    .table
-                    .insert_unique(hasher.hash_one(Some(bytes)), id, rehash);
+                index.table.insert_unique(hasher.hash_one(Some(bytes)), id, rehash);
                 index.longest = index.longest.max(bytes.len());
             }
         }

@@ -1,8 +1,8 @@
-//! The merge loop: of all neighbours the most urgent pair becomes one symbol, the left-most first among
-//! equals, until no pair has a rule.
+//! The merge loop: of all neighbours the most urgent pair becomes one symbol, the left-most first
+//! among equals, until no pair has a rule.
 //!
-//! A heap of pairs and a linked list of symbols make it `O(n log n)` for `n` symbols whatever the text:
-//! each merge adds two pairs at most.
+//! A heap of pairs and a linked list of symbols make it `O(n log n)` for `n` symbols whatever the
+//! text: each merge adds two pairs at most.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -25,8 +25,8 @@ pub(super) struct Symbol {
     id: u32,
     previous: u32,
     next: u32,
-    /// Urgency of the pair with the next symbol, or [`NONE`]. What the heap says is valid only while it
-    /// says the same.
+    /// Urgency of the pair with the next symbol, or [`NONE`]. What the heap says is valid only
+    /// while it says the same.
     urgency: u32,
 }
 
@@ -64,10 +64,7 @@ impl PairRules {
         index: &TextIndex,
         pairs: &[(TokenId, TokenId)],
     ) -> Result<Self, TokenizerError> {
-        let refuse = |rank: usize, rule| TokenizerError::Merge {
-            index: rank as u32,
-            rule,
-        };
+        let refuse = |rank: usize, rule| TokenizerError::Merge { index: rank as u32, rule };
         let mut begins = vec![0u32; vocabulary.len() + 1];
         let mut results = Vec::with_capacity(pairs.len());
         let mut text = Vec::new();
@@ -98,11 +95,7 @@ impl PairRules {
                 return Err(refuse(twice[1].1 as usize, "listed before"));
             }
         }
-        Ok(Self {
-            begins,
-            entries,
-            results,
-        })
+        Ok(Self { begins, entries, results })
     }
 
     /// The tokens that some pair becomes.
@@ -118,9 +111,7 @@ impl Rules for PairRules {
         }
         let left = pair.left as usize;
         let group = &self.entries[self.begins[left] as usize..self.begins[left + 1] as usize];
-        let at = group
-            .binary_search_by_key(&pair.right, |entry| entry.0)
-            .ok()?;
+        let at = group.binary_search_by_key(&pair.right, |entry| entry.0).ok()?;
         Some(group[at].1)
     }
 
@@ -157,11 +148,7 @@ impl ScoreRules {
         vocabulary: &'a Vocabulary,
         index: &'a TextIndex,
     ) -> impl Rules + 'a {
-        ScoreLookup {
-            places: &self.places,
-            vocabulary,
-            index,
-        }
+        ScoreLookup { places: &self.places, vocabulary, index }
     }
 }
 
@@ -235,9 +222,7 @@ impl Merger {
     /// Looks at the pair that begins at `position`.
     fn examine(&mut self, text: &[u8], position: u32, rules: &impl Rules) -> Option<Reverse<u64>> {
         self.pairs_tried += 1;
-        let urgency = self
-            .pair(text, position)
-            .and_then(|pair| rules.urgency(&pair));
+        let urgency = self.pair(text, position).and_then(|pair| rules.urgency(&pair));
         self.symbols[position as usize].urgency = urgency.unwrap_or(NONE);
         urgency.map(|urgency| Reverse(u64::from(urgency) << 32 | u64::from(position)))
     }
@@ -249,11 +234,7 @@ impl Merger {
         }
         let right = self.symbols[left.next as usize];
         let end = self.end(text, &right);
-        Some(Pair {
-            left: left.id,
-            right: right.id,
-            text: &text[left.start as usize..end],
-        })
+        Some(Pair { left: left.id, right: right.id, text: &text[left.start as usize..end] })
     }
 
     fn end(&self, text: &[u8], symbol: &Symbol) -> usize {
@@ -297,10 +278,7 @@ impl Merger {
         std::iter::from_fn(move || {
             let symbol = self.symbols.get(at as usize)?;
             at = symbol.next;
-            Some((
-                &text[symbol.start as usize..self.end(text, symbol)],
-                symbol.id,
-            ))
+            Some((&text[symbol.start as usize..self.end(text, symbol)], symbol.id))
         })
     }
 }
@@ -314,9 +292,8 @@ mod tests {
 
     /// Merges in the plainest way: all pairs are looked at again after each merge.
     fn plain(text: &[u8], rules: &impl Rules, first: impl Fn(u8) -> u32) -> Vec<(Vec<u8>, u32)> {
-        let mut symbols: Vec<(usize, usize, u32)> = (text.iter().enumerate())
-            .map(|(at, &byte)| (at, at + 1, first(byte)))
-            .collect();
+        let mut symbols: Vec<(usize, usize, u32)> =
+            (text.iter().enumerate()).map(|(at, &byte)| (at, at + 1, first(byte))).collect();
         loop {
             let pair = |at: usize| Pair {
                 left: symbols[at].2,
@@ -341,10 +318,7 @@ mod tests {
         let mut merger = Merger::default();
         let initial = text.iter().enumerate().map(|(at, &byte)| (at, first(byte)));
         merger.run(text, initial, rules);
-        merger
-            .symbols(text)
-            .map(|(part, id)| (part.to_vec(), id))
-            .collect()
+        merger.symbols(text).map(|(part, id)| (part.to_vec(), id)).collect()
     }
 
     /// Letters `a` to `c` and tokens made of them.
@@ -413,11 +387,8 @@ mod tests {
         let longer: Vec<Vec<u8>> = (1..=10).map(|power| vec![b'a'; 1 << power]).collect();
         let vocabulary = vocabulary(&longer);
         let index = TextIndex::new(&vocabulary);
-        let pairs: Vec<_> = [TokenId(0)]
-            .into_iter()
-            .chain((3..12).map(TokenId))
-            .map(|id| (id, id))
-            .collect();
+        let pairs: Vec<_> =
+            [TokenId(0)].into_iter().chain((3..12).map(TokenId)).map(|id| (id, id)).collect();
         let rules = PairRules::new(&vocabulary, &index, &pairs).unwrap();
         for power in [10, 14, 18] {
             let text = vec![b'a'; 1 << power];
@@ -435,22 +406,11 @@ mod tests {
         let vocabulary = vocabulary(&[b"ab".to_vec()]);
         let index = TextIndex::new(&vocabulary);
         let refusal = |pairs: &[(u32, u32)]| {
-            let pairs: Vec<_> = pairs
-                .iter()
-                .map(|&(a, b)| (TokenId(a), TokenId(b)))
-                .collect();
-            PairRules::new(&vocabulary, &index, &pairs)
-                .err()
-                .map(|error| error.to_string())
+            let pairs: Vec<_> = pairs.iter().map(|&(a, b)| (TokenId(a), TokenId(b))).collect();
+            PairRules::new(&vocabulary, &index, &pairs).err().map(|error| error.to_string())
         };
         assert_eq!(refusal(&[(0, 1)]), None);
-        assert_eq!(
-            refusal(&[(0, 1), (1, 0)]).unwrap(),
-            "merge 1: makes no token"
-        );
-        assert_eq!(
-            refusal(&[(0, 1), (0, 1)]).unwrap(),
-            "merge 1: listed before"
-        );
+        assert_eq!(refusal(&[(0, 1), (1, 0)]).unwrap(), "merge 1: makes no token");
+        assert_eq!(refusal(&[(0, 1), (0, 1)]).unwrap(), "merge 1: listed before");
     }
 }

@@ -46,8 +46,8 @@ pub(super) fn all_splits(
 
 /// The scores that a merge list was made from.
 ///
-/// Such a list has, for each token from the highest score down, all its splits. Merging by it and by
-/// score differ only where two different splits of one token overlap in a text.
+/// Such a list has, for each token from the highest score down, all its splits. Merging by it and
+/// by score differ only where two different splits of one token overlap in a text.
 pub(super) fn scores_of(
     vocabulary: &Vocabulary,
     pairs: &[(TokenId, TokenId)],
@@ -77,9 +77,7 @@ pub(super) fn scores_of(
         let symbol =
             |part: &str| part.chars().nth(1).is_none() || ids.contains_key(part.as_bytes());
         let splits = text.char_indices().skip(1).map(|(at, _)| text.split_at(at));
-        let count = splits
-            .filter(|(left, right)| symbol(left) && symbol(right))
-            .count();
+        let count = splits.filter(|(left, right)| symbol(left) && symbol(right)).count();
         if count != merges_of[id.index()] {
             return Err(different());
         }

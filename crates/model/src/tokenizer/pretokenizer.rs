@@ -1,11 +1,11 @@
 //! Cutting text into pieces that merges never cross.
 //!
-//! Each step is a regular expression; what it matches and what lies between matches become pieces, which
-//! the next step cuts further. Expressions are run by the automata of `regex-automata`, which never go
-//! back in the text. They have no look-ahead; the only one that published tokenizers use, `\s+(?!\S)`
-//! followed by `\s+` at the end of an expression, means "a run of white space, without its last character
-//! if text follows", and is done here by hand. Character classes are those of Unicode 16.0; a test pins
-//! them, so that an update cannot change results unseen.
+//! Each step is a regular expression; what it matches and what lies between matches become pieces,
+//! which the next step cuts further. Expressions are run by the automata of `regex-automata`, which
+//! never go back in the text. They have no look-ahead; the only one that published tokenizers use,
+//! `\s+(?!\S)` followed by `\s+` at the end of an expression, means "a run of white space, without
+//! its last character if text follows", and is done here by hand. Character classes are those of
+//! Unicode 16.0; a test pins them, so that an update cannot change results unseen.
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
@@ -146,9 +146,8 @@ impl PreTokenizer {
         if expressions.is_empty() {
             return Self::None;
         }
-        let known = NamedPreTokenizer::ALL
-            .iter()
-            .find(|name| name.expressions().iter().eq(&expressions));
+        let known =
+            NamedPreTokenizer::ALL.iter().find(|name| name.expressions().iter().eq(&expressions));
         known.map_or(Self::Expressions(expressions), |&name| Self::Named(name))
     }
 
@@ -233,8 +232,9 @@ fn split_by(
 
 type NewCache = Box<dyn Fn() -> Cache + Send + Sync + UnwindSafe + RefUnwindSafe>;
 
-/// One expression as a lazy automaton. Its searches are written out below so that they can be metered:
-/// an expression from a file may look far ahead at each position, which is quadratic in the text.
+/// One expression as a lazy automaton. Its searches are written out below so that they can be
+/// metered: an expression from a file may look far ahead at each position, which is quadratic in
+/// the text.
 struct Step {
     dfa: DFA,
     /// Working memory, one per thread that searches.
@@ -251,28 +251,16 @@ impl std::fmt::Debug for Step {
 
 impl Step {
     fn compile(index: usize, expression: &str) -> Result<Self, TokenizerError> {
-        let refuse = |reason: &str| TokenizerError::Expression {
-            index,
-            reason: shorten(reason),
-        };
-        let head = LOOK_AHEADS
-            .iter()
-            .find_map(|tail| expression.strip_suffix(tail));
+        let refuse = |reason: &str| TokenizerError::Expression { index, reason: shorten(reason) };
+        let head = LOOK_AHEADS.iter().find_map(|tail| expression.strip_suffix(tail));
         let parsed = syntax::parse(head.unwrap_or(expression)).map_err(|error| {
-            if ["(?!", "(?=", "(?<!", "(?<="]
-                .iter()
-                .any(|look| expression.contains(look))
-            {
+            if ["(?!", "(?=", "(?<!", "(?<="].iter().any(|look| expression.contains(look)) {
                 refuse(r"look-around is supported only as a final `\s+(?!\S)|\s+`")
             } else {
                 refuse(&error.to_string())
             }
         })?;
-        if parsed
-            .properties()
-            .minimum_len()
-            .is_none_or(|length| length == 0)
-        {
+        if parsed.properties().minimum_len().is_none_or(|length| length == 0) {
             return Err(refuse("must not match the empty text"));
         }
         let mut patterns = vec![parsed];
@@ -307,10 +295,8 @@ impl Step {
         let bytes = text.as_bytes();
         let input = Input::new(text).range(from..).anchored(Anchored::Yes);
         let given_up = |_| EncodeError::Work;
-        let mut state = self
-            .dfa
-            .start_state_forward(cache, &input)
-            .map_err(|_| EncodeError::Work)?;
+        let mut state =
+            self.dfa.start_state_forward(cache, &input).map_err(|_| EncodeError::Work)?;
         let mut found = None;
         // A match is known one byte after its end.
         for (at, &byte) in bytes.iter().enumerate().skip(from) {
@@ -435,18 +421,15 @@ mod tests {
     #[test]
     fn what_no_expression_matches_is_a_piece_of_its_own() {
         let splitter = compile(&["[0-9]+", "b"]).unwrap();
-        assert_eq!(
-            pieces(&splitter, "abba12c"),
-            ["a", "b", "b", "a", "12", "c"]
-        );
+        assert_eq!(pieces(&splitter, "abba12c"), ["a", "b", "b", "a", "12", "c"]);
         assert_eq!(pieces(&splitter, ""), [""; 0]);
     }
 
     #[test]
     fn character_classes_have_not_changed() {
-        // Imported tokenizers stand on these; if an update of a library changed one, a package would
-        // get other ids than before. The runs of a class in the text of all characters tell it. These
-        // are those of Unicode 16.0.
+        // Imported tokenizers stand on these; if an update of a library changed one, a package
+        // would get other ids than before. The runs of a class in the text of all characters tell
+        // it. These are those of Unicode 16.0.
         let all: String = ('\0'..=char::MAX).collect();
         let classes = [
             (r"\p{L}+", "68e589c7970380f4"),
@@ -465,9 +448,7 @@ mod tests {
         let mut changed = Vec::new();
         for (class, expected) in classes {
             let splitter = compile(&[class]).unwrap();
-            let lengths = pieces(&splitter, &all)
-                .into_iter()
-                .map(|piece| piece.len() as u32);
+            let lengths = pieces(&splitter, &all).into_iter().map(|piece| piece.len() as u32);
             let bytes: Vec<u8> = lengths.flat_map(u32::to_le_bytes).collect();
             let digest = Digest::of(&bytes).to_string();
             if digest[..16] != *expected {
@@ -483,29 +464,20 @@ mod tests {
         assert_eq!(pieces(&splitter, "a  b"), ["a", " ", " ", "b"]);
         assert_eq!(pieces(&splitter, "a b"), ["a", " ", "b"]);
         assert_eq!(pieces(&splitter, "a \u{3000}\n"), ["a", " \u{3000}\n"]);
-        assert_eq!(
-            pieces(&splitter, "\u{3000}\u{3000}b"),
-            ["\u{3000}", "\u{3000}", "b"]
-        );
+        assert_eq!(pieces(&splitter, "\u{3000}\u{3000}b"), ["\u{3000}", "\u{3000}", "b"]);
     }
 
     #[test]
     fn expressions_that_cannot_be_used_are_refused_with_a_reason() {
         for (expression, reason) in [
             ("a*", "must not match the empty text"),
-            (
-                "a(?=b)",
-                r"look-around is supported only as a final `\s+(?!\S)|\s+`",
-            ),
+            ("a(?=b)", r"look-around is supported only as a final `\s+(?!\S)|\s+`"),
             (r"(?:\w{99}){999}", "exceeded limit"),
             (r"\bword\b", "word boundar"),
             ("(", "unclosed group"),
         ] {
             match compile(&["x", expression]) {
-                Err(TokenizerError::Expression {
-                    index: 1,
-                    reason: got,
-                }) => {
+                Err(TokenizerError::Expression { index: 1, reason: got }) => {
                     assert!(got.contains(reason), "{expression}: {got}");
                 }
                 other => panic!("{expression}: {other:?}"),
@@ -543,20 +515,10 @@ mod tests {
     #[test]
     fn known_expressions_get_their_name() {
         for &name in NamedPreTokenizer::ALL {
-            let list = name
-                .expressions()
-                .iter()
-                .map(|&text| text.to_owned())
-                .collect();
-            assert_eq!(
-                PreTokenizer::from_expressions(list),
-                PreTokenizer::Named(name)
-            );
+            let list = name.expressions().iter().map(|&text| text.to_owned()).collect();
+            assert_eq!(PreTokenizer::from_expressions(list), PreTokenizer::Named(name));
             assert_eq!(NamedPreTokenizer::from_number(name.number()), Some(name));
-            assert_eq!(
-                NamedPreTokenizer::from_gguf_name(name.gguf_name()),
-                Some(name)
-            );
+            assert_eq!(NamedPreTokenizer::from_gguf_name(name.gguf_name()), Some(name));
         }
         let spelled_out = PreTokenizer::Expressions(vec![GPT2.to_owned()]);
         assert!(spelled_out.check().is_err());

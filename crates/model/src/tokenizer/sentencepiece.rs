@@ -1,7 +1,8 @@
-//! `tokenizer.model` of SentencePiece: a protocol-buffers message, read with the few fields that matter.
+//! `tokenizer.model` of SentencePiece: a protocol-buffers message, read with the few fields that
+//! matter.
 //!
-//! Models of type BPE and CHAR are merges by score. UNIGRAM and WORD models choose among all segmentations
-//! and would give other ids; they are refused, as are normalization tables.
+//! Models of type BPE and CHAR are merges by score. UNIGRAM and WORD models choose among all
+//! segmentations and would give other ids; they are refused, as are normalization tables.
 
 use shoal_base::TokenId;
 
@@ -119,13 +120,7 @@ struct Trainer {
 
 impl Default for Trainer {
     fn default() -> Self {
-        Self {
-            model_type: 1,
-            unk: 0,
-            bos: 1,
-            eos: 2,
-            pad: -1,
-        }
+        Self { model_type: 1, unk: 0, bos: 1, eos: 2, pad: -1 }
     }
 }
 
@@ -142,10 +137,7 @@ impl Trainer {
                 3 => self.model_type = value,
                 24 if value != 0 => {
                     let what = "sentencepiece option";
-                    return Err(TokenizerError::unsupported(
-                        what,
-                        "treat_whitespace_as_suffix",
-                    ));
+                    return Err(TokenizerError::unsupported(what, "treat_whitespace_as_suffix"));
                 }
                 40 => self.unk = signed,
                 41 => self.bos = signed,
@@ -176,10 +168,7 @@ struct NormalizerRules {
 
 impl Default for NormalizerRules {
     fn default() -> Self {
-        Self {
-            space_prefix: true,
-            collapse_spaces: true,
-        }
+        Self { space_prefix: true, collapse_spaces: true }
     }
 }
 
@@ -233,11 +222,7 @@ impl<'a> Message<'a> {
     }
 
     fn malformed(&self, rule: &'static str) -> TokenizerError {
-        TokenizerError::Malformed {
-            format: FORMAT,
-            offset: self.offset,
-            rule,
-        }
+        TokenizerError::Malformed { format: FORMAT, offset: self.offset, rule }
     }
 
     fn take(&mut self, count: usize) -> Result<&'a [u8], TokenizerError> {

@@ -40,10 +40,7 @@ impl std::fmt::Debug for MergeModel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Scores(scores) => write!(f, "Scores({})", scores.len()),
-            Self::Merges {
-                pairs,
-                whole_word_first,
-            } => f
+            Self::Merges { pairs, whole_word_first } => f
                 .debug_struct("Merges")
                 .field("pairs", &pairs.len())
                 .field("whole_word_first", whole_word_first)
@@ -117,7 +114,8 @@ pub struct TokenizerSpec {
     pub pretokenizer: PreTokenizer,
     /// Tokens with a meaning of their own.
     pub special: SpecialIds,
-    /// How some atomic tokens are found, by ascending id; the others are found as they are written.
+    /// How some atomic tokens are found, by ascending id; the others are found as they are
+    /// written.
     pub margins: Vec<(TokenId, Margins)>,
     /// Plain text gets the beginning token.
     pub add_bos: bool,
@@ -125,8 +123,8 @@ pub struct TokenizerSpec {
     pub add_eos: bool,
     /// Neighbouring unknown characters are one unknown token.
     pub fuse_unknown: bool,
-    /// The publisher asks for spaces before punctuation to be removed after decoding. Kept for export;
-    /// not applied, because it cannot be streamed and loses text.
+    /// The publisher asks for spaces before punctuation to be removed after decoding. Kept for
+    /// export; not applied, because it cannot be streamed and loses text.
     pub clean_up_spaces: bool,
 }
 
@@ -152,11 +150,7 @@ impl TokenizerSpec {
     fn check_vocabulary(&self) -> Result<(), TokenizerError> {
         let vocabulary = &self.vocabulary;
         check_limit("tokens", vocabulary.len(), limits::VOCAB_MAX)?;
-        check_limit(
-            "token bytes",
-            vocabulary.bytes_len(),
-            limits::VOCAB_BYTES_MAX,
-        )?;
+        check_limit("token bytes", vocabulary.bytes_len(), limits::VOCAB_BYTES_MAX)?;
         if vocabulary.is_empty() {
             return rule("vocabulary", "must not be empty");
         }
@@ -207,10 +201,7 @@ impl TokenizerSpec {
                 for (index, score) in scores.iter().enumerate() {
                     if !score.is_finite() || score.to_bits() == (-0.0f32).to_bits() {
                         let rule = "a score is finite and not a negative zero";
-                        return Err(TokenizerError::Token {
-                            id: index as u32,
-                            rule,
-                        });
+                        return Err(TokenizerError::Token { id: index as u32, rule });
                     }
                 }
             }

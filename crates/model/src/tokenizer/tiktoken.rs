@@ -1,8 +1,8 @@
 //! Rank files of `tiktoken`: lines of a token in base64 and its rank. Llama 3 is published so.
 //!
-//! The file has no control tokens and no pre-tokenizer; a [`TiktokenProfile`] adds them. Ranks become
-//! merges as converters to other formats make them: each split of a token into two tokens, by the ranks
-//! of its parts, tokens in the order of their ranks.
+//! The file has no control tokens and no pre-tokenizer; a [`TiktokenProfile`] adds them. Ranks
+//! become merges as converters to other formats make them: each split of a token into two tokens,
+//! by the ranks of its parts, tokens in the order of their ranks.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -81,10 +81,7 @@ impl TokenizerSpec {
         let spec = Self {
             alphabet: Alphabet::Bytes,
             vocabulary,
-            model: MergeModel::Merges {
-                pairs,
-                whole_word_first: true,
-            },
+            model: MergeModel::Merges { pairs, whole_word_first: true },
             normalizer: Normalizer::default(),
             pretokenizer: profile.pretokenizer.clone(),
             margins: Vec::new(),
@@ -105,11 +102,7 @@ fn read_ranks(bytes: &[u8]) -> Result<Vocabulary, TokenizerError> {
     let mut next = 0;
     for line in bytes.split(|&byte| byte == b'\n') {
         let offset = next;
-        let malformed = |rule| TokenizerError::Malformed {
-            format: FORMAT,
-            offset,
-            rule,
-        };
+        let malformed = |rule| TokenizerError::Malformed { format: FORMAT, offset, rule };
         next += line.len() + 1;
         if line.is_empty() {
             continue;
@@ -117,9 +110,8 @@ fn read_ranks(bytes: &[u8]) -> Result<Vocabulary, TokenizerError> {
         let space = line.iter().position(|&byte| byte == b' ');
         let (name, rank) =
             line.split_at(space.ok_or_else(|| malformed("token and rank expected"))?);
-        let rank: Option<usize> = std::str::from_utf8(&rank[1..])
-            .ok()
-            .and_then(|rank| rank.parse().ok());
+        let rank: Option<usize> =
+            std::str::from_utf8(&rank[1..]).ok().and_then(|rank| rank.parse().ok());
         if rank != Some(vocabulary.len()) {
             return Err(malformed("ranks count up from 0"));
         }
@@ -137,9 +129,7 @@ fn read_ranks(bytes: &[u8]) -> Result<Vocabulary, TokenizerError> {
 /// Refuses a token that is listed twice: only one of its ranks could be used.
 fn check_distinct(vocabulary: &Vocabulary) -> Result<(), TokenizerError> {
     let ids = text_ids(vocabulary);
-    let twice = vocabulary
-        .iter()
-        .find(|(id, bytes, _)| ids.get(bytes) != Some(id));
+    let twice = vocabulary.iter().find(|(id, bytes, _)| ids.get(bytes) != Some(id));
     twice.map_or(Ok(()), |(id, _, _)| {
         let rule = "the same as an earlier one";
         Err(TokenizerError::Token { id: id.0, rule })

@@ -39,8 +39,8 @@ impl TokenKind {
 
 /// The tokens of a vocabulary: id, bytes and kind. Ids are positions.
 ///
-/// Bytes are what the token stands for: raw bytes for a byte alphabet, text in which `▁` is a space for a
-/// character alphabet, one byte for [`TokenKind::Byte`], the literal name for control tokens.
+/// Bytes are what the token stands for: raw bytes for a byte alphabet, text in which `▁` is a space
+/// for a character alphabet, one byte for [`TokenKind::Byte`], the literal name for control tokens.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Vocabulary {
     bytes: Vec<u8>,

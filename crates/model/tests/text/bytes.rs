@@ -29,13 +29,7 @@ fn tiny() -> TokenizerSpec {
             pad: Some(TokenId(1)),
             end_of_turn: vec![TokenId(0)],
         },
-        margins: vec![(
-            TokenId(0),
-            Margins {
-                strip_left: false,
-                strip_right: true,
-            },
-        )],
+        margins: vec![(TokenId(0), Margins { strip_left: false, strip_right: true })],
         add_bos: true,
         add_eos: false,
         fuse_unknown: true,
@@ -68,9 +62,7 @@ const TINY: &str = "
 fn parse(hex: &str) -> Vec<u8> {
     let bytes = hex.lines().filter_map(|line| line.split('#').next());
     let bytes = bytes.flat_map(str::split_whitespace);
-    bytes
-        .map(|byte| u8::from_str_radix(byte, 16).unwrap())
-        .collect()
+    bytes.map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
 }
 
 #[test]
@@ -82,16 +74,11 @@ fn the_format_has_not_changed() {
 #[test]
 fn merges_are_pairs_of_ids() {
     let mut spec = tiny();
-    spec.model = MergeModel::Merges {
-        pairs: vec![(TokenId(2), TokenId(1))],
-        whole_word_first: true,
-    };
+    spec.model =
+        MergeModel::Merges { pairs: vec![(TokenId(2), TokenId(1))], whole_word_first: true };
     let bytes = spec.to_bytes().unwrap();
     assert_eq!(bytes[11], 2);
-    assert_eq!(
-        bytes[bytes.len() - 12..],
-        parse("01 00 00 00  02 00 00 00  01 00 00 00")
-    );
+    assert_eq!(bytes[bytes.len() - 12..], parse("01 00 00 00  02 00 00 00  01 00 00 00"));
     assert_eq!(TokenizerSpec::from_bytes(&bytes), Ok(spec));
 }
 
@@ -99,11 +86,7 @@ fn merges_are_pairs_of_ids() {
 fn other_bytes_are_refused_with_the_place() {
     let good = parse(TINY);
     let cases: [(usize, u8, &str); 14] = [
-        (
-            0,
-            b'S',
-            "tokenizer at byte 8: does not begin with `shoaltok`",
-        ),
+        (0, b'S', "tokenizer at byte 8: does not begin with `shoaltok`"),
         (8, 2, "tokenizer at byte 10: version 1 expected"),
         (10, 2, "tokenizer at byte 11: unknown alphabet"),
         (11, 3, "tokenizer at byte 12: unknown model"),
@@ -128,15 +111,9 @@ fn other_bytes_are_refused_with_the_place() {
     }
     let longer = [&good[..], &[0]].concat();
     let error = TokenizerSpec::from_bytes(&longer).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "tokenizer at byte 82: nothing may follow"
-    );
+    assert_eq!(error.to_string(), "tokenizer at byte 82: nothing may follow");
     for end in 0..good.len() {
-        assert!(
-            TokenizerSpec::from_bytes(&good[..end]).is_err(),
-            "cut at {end}"
-        );
+        assert!(TokenizerSpec::from_bytes(&good[..end]).is_err(), "cut at {end}");
     }
 }
 
@@ -150,8 +127,5 @@ fn a_known_pre_tokenizer_has_one_form() {
     assert_eq!(TokenizerSpec::from_bytes(&bytes), Ok(spec.clone()));
     spec.pretokenizer = PreTokenizer::Expressions(vec![name.expressions()[0].to_owned()]);
     let error = spec.to_bytes().unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "pre-tokenizer: known expressions are written as their name"
-    );
+    assert_eq!(error.to_string(), "pre-tokenizer: known expressions are written as their name");
 }

@@ -31,10 +31,7 @@ fn llama3_gguf(data: &Path) -> TokenizerSpec {
 fn llama2_hf(data: &Path) -> TokenizerSpec {
     let file = "PsycheFoundation+psyche/shared/data-provider/tests/resources/llama2_tokenizer.json";
     let bytes = support::read(tokenizers(data).join(file));
-    let files = HfFiles {
-        tokenizer: &bytes,
-        ..HfFiles::default()
-    };
+    let files = HfFiles { tokenizer: &bytes, ..HfFiles::default() };
     TokenizerSpec::from_hf(&files).unwrap()
 }
 
@@ -111,13 +108,8 @@ fn every_shared_vocabulary_survives_export() {
         let back = spec.to_gguf(rows).unwrap();
         assert_eq!(back.tokens, fields.tokens, "{file}");
         assert_eq!(back.merges, fields.merges, "{file}");
-        assert_eq!(
-            TokenizerSpec::from_gguf(&back).as_ref(),
-            Ok(&spec),
-            "{file}"
-        );
-        spec.to_hf()
-            .unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert_eq!(TokenizerSpec::from_gguf(&back).as_ref(), Ok(&spec), "{file}");
+        spec.to_hf().unwrap_or_else(|error| panic!("{file}: {error}"));
     }
 }
 
@@ -163,9 +155,7 @@ fn story_models_encode_their_prompts_as_recorded() {
         let case = &golden[name];
         let ids = |key: &str| -> Vec<TokenId> {
             let list = case[key].as_array().unwrap();
-            list.iter()
-                .map(|id| TokenId(id.as_u64().unwrap() as u32))
-                .collect()
+            list.iter().map(|id| TokenId(id.as_u64().unwrap() as u32)).collect()
         };
         let tokenizer = Arc::new(Tokenizer::new(spec).unwrap());
         let prompt = case["prompt"].as_str().unwrap();

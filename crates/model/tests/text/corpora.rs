@@ -1,5 +1,5 @@
-//! Ids of real texts, compared with those of the libraries of the publishers of each format. The record
-//! is made by `fixtures-maker/encode_corpora.py`.
+//! Ids of real texts, compared with those of the libraries of the publishers of each format. The
+//! record is made by `fixtures-maker/encode_corpora.py`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,10 +24,7 @@ fn tokenizer(data: &Path, name: &str) -> Tokenizer {
     };
     let hf = |file: &str| {
         let bytes = support::read(data.join(file));
-        let files = HfFiles {
-            tokenizer: &bytes,
-            ..HfFiles::default()
-        };
+        let files = HfFiles { tokenizer: &bytes, ..HfFiles::default() };
         TokenizerSpec::from_hf(&files).unwrap()
     };
     let sentencepiece =
@@ -47,9 +44,9 @@ fn tokenizer(data: &Path, name: &str) -> Tokenizer {
         "story-hf" => hf("models/LearningInfiniTensor+learning-lm-rs/models/story/tokenizer.json"),
         "qwen2" => gguf("llama.cpp/ggml-vocab-qwen2.gguf".to_owned()),
         _ => match (name.strip_prefix("small-"), name.strip_prefix("llama-bpe")) {
-            (Some(name), _) => gguf(format!(
-                "Joakimpalm-Zen+gridcore-runner/tests/fixtures/vocab-bpe-{name}.gguf"
-            )),
+            (Some(name), _) => {
+                gguf(format!("Joakimpalm-Zen+gridcore-runner/tests/fixtures/vocab-bpe-{name}.gguf"))
+            }
             (None, Some(other)) => {
                 let mut spec = gguf("llama.cpp/ggml-vocab-llama-bpe.gguf".to_owned());
                 if let Some(pre) = other.strip_prefix(" as ") {
@@ -68,10 +65,7 @@ fn disguise(spec: &mut TokenizerSpec, pre: &str) {
     let name = NamedPreTokenizer::from_gguf_name(pre).unwrap();
     spec.pretokenizer = PreTokenizer::Named(name);
     spec.normalizer.nfc = pre == "qwen35";
-    if let MergeModel::Merges {
-        whole_word_first, ..
-    } = &mut spec.model
-    {
+    if let MergeModel::Merges { whole_word_first, .. } = &mut spec.model {
         *whole_word_first = pre == "tekken";
     }
 }
@@ -111,9 +105,8 @@ const RANGES: [(u32, u32); 32] = [
     (0x20000, 0x200ff),
     (0xbc, 0xbe),
 ];
-const WORDS: [&str; 13] = [
-    "'s", "'LL", "'Ve", "'\u{17f}", " ", "  ", "\n", "\r\n", "\n\n", "    ", "...", "//", "▁",
-];
+const WORDS: [&str; 13] =
+    ["'s", "'LL", "'Ve", "'\u{17f}", " ", "  ", "\n", "\r\n", "\n\n", "    ", "...", "//", "▁"];
 
 /// Text that is hard to split; the script makes the same.
 fn generated(count: usize) -> String {
@@ -151,10 +144,8 @@ fn corpora_have_the_ids_that_other_libraries_give_them() {
     let mut wrong = Vec::new();
     for (name, texts) in encoded {
         let tokenizer = tokenizer(&data, name);
-        let options = EncodeOptions {
-            parse_special: name.ends_with("with control tokens"),
-            ..BARE
-        };
+        let options =
+            EncodeOptions { parse_special: name.ends_with("with control tokens"), ..BARE };
         for (path, expected) in texts.as_object().unwrap() {
             let text = match path.as_str() {
                 "generated" => generated(100_000),
@@ -162,25 +153,17 @@ fn corpora_have_the_ids_that_other_libraries_give_them() {
             };
             let parts: Vec<String> = if path == LINES {
                 let lines = text.lines().filter(|line| !line.is_empty());
-                lines
-                    .map(|line| serde_json::from_str(line).unwrap())
-                    .collect()
+                lines.map(|line| serde_json::from_str(line).unwrap()).collect()
             } else {
                 vec![text]
             };
-            let ids: Vec<TokenId> = parts
-                .iter()
-                .flat_map(|part| tokenizer.encode(part, options).unwrap())
-                .collect();
+            let ids: Vec<TokenId> =
+                parts.iter().flat_map(|part| tokenizer.encode(part, options).unwrap()).collect();
             let bytes: Vec<u8> = ids.iter().flat_map(|id| id.0.to_le_bytes()).collect();
             let same = expected["ids"].as_u64() == Some(ids.len() as u64)
                 && expected["blake3"].as_str() == Some(&Digest::of(&bytes).to_string());
             if !same {
-                wrong.push(format!(
-                    "{name}: {path}: {} ids, not {}",
-                    ids.len(),
-                    expected["ids"]
-                ));
+                wrong.push(format!("{name}: {path}: {} ids, not {}", ids.len(), expected["ids"]));
             }
         }
     }
@@ -196,13 +179,7 @@ fn corpora_come_back_from_their_ids() {
         generated(20_000).replace('▁', ""),
         support::read_text(data.join("text/karpathy+minbpe/tests/taylorswift.txt")),
     ];
-    for name in [
-        "llama2-sentencepiece",
-        "llama2-hf",
-        "llama-bpe",
-        "gpt-2",
-        "small-smollm",
-    ] {
+    for name in ["llama2-sentencepiece", "llama2-hf", "llama-bpe", "gpt-2", "small-smollm"] {
         let tokenizer = Arc::new(tokenizer(&data, name));
         for text in &texts {
             let ids = tokenizer.encode(text, BARE).unwrap();
@@ -236,8 +213,5 @@ fn a_tokenizer_of_an_unknown_kind_is_refused_by_its_name() {
     };
     let file = "tokenizers/Joakimpalm-Zen+gridcore-runner/tests/fixtures/vocab-bpe-spm-gemma4.gguf";
     let error = TokenizerSpec::from_gguf(&support::gguf_tokenizer(data.join(file))).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "tokenizer model `gemma4` is not supported"
-    );
+    assert_eq!(error.to_string(), "tokenizer model `gemma4` is not supported");
 }

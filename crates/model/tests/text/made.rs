@@ -36,8 +36,8 @@ pub(crate) const MERGES: [(&str, &str); 14] = [
 
 pub(crate) const CONTROL: [&str; 4] = ["<|bos|>", "<|eos|>", "<|im_end|>", "<|tool|>"];
 
-/// A byte-level tokenizer: the bytes are ids 0 to 255, what merges make follows, then one merge of a
-/// character's bytes, then [`CONTROL`].
+/// A byte-level tokenizer: the bytes are ids 0 to 255, what merges make follows, then one merge of
+/// a character's bytes, then [`CONTROL`].
 pub(crate) fn bytes_gguf(pre: &str) -> GgufTokenizer {
     let mut tokens: Vec<String> = (0..=255).map(|byte| stand_in(byte).to_string()).collect();
     let mut merges = Vec::new();
@@ -67,16 +67,8 @@ pub(crate) fn bytes_gguf(pre: &str) -> GgufTokenizer {
 /// Id of the token with this text in [`bytes_gguf`].
 pub(crate) fn bytes_id(text: &str) -> u32 {
     let fields = bytes_gguf("gpt-2");
-    let name = if CONTROL.contains(&text) {
-        text.to_owned()
-    } else {
-        stand_ins(text)
-    };
-    fields
-        .tokens
-        .iter()
-        .position(|token| *token == name.as_bytes())
-        .unwrap() as u32
+    let name = if CONTROL.contains(&text) { text.to_owned() } else { stand_ins(text) };
+    fields.tokens.iter().position(|token| *token == name.as_bytes()).unwrap() as u32
 }
 
 /// Pieces and scores of a character tokenizer; ids 0 to 2 and the bytes come before them.
@@ -87,11 +79,7 @@ pub(crate) const PIECES: [&str; 22] = [
 
 /// Score of a piece: letters last, longer pieces as late in the list as they are urgent.
 pub(crate) fn piece_score(index: usize) -> f32 {
-    if index < 11 {
-        -100.0 - index as f32
-    } else {
-        -(index as f32)
-    }
+    if index < 11 { -100.0 - index as f32 } else { -(index as f32) }
 }
 
 /// A character tokenizer with byte fallback, merged by score.

@@ -14,21 +14,12 @@ use crate::support::BARE;
 
 /// Tokenizers that have a token for each byte.
 static COMPLETE: LazyLock<Vec<Arc<Tokenizer>>> = LazyLock::new(|| {
-    let mut all: Vec<_> = [
-        "gpt-2",
-        "llama-bpe",
-        "smollm",
-        "tekken",
-        "gpt-4o",
-        "deepseek-v3",
-    ]
-    .iter()
-    .map(|pre| made::bytes_gguf(pre))
-    .collect();
+    let mut all: Vec<_> = ["gpt-2", "llama-bpe", "smollm", "tekken", "gpt-4o", "deepseek-v3"]
+        .iter()
+        .map(|pre| made::bytes_gguf(pre))
+        .collect();
     all.push(made::characters_gguf());
-    all.iter()
-        .map(|fields| Arc::new(made::tokenizer(fields)))
-        .collect()
+    all.iter().map(|fields| Arc::new(made::tokenizer(fields))).collect()
 });
 
 fn stream(tokenizer: &Arc<Tokenizer>, ids: &[TokenId], from: DecodeFrom) -> String {
@@ -84,10 +75,7 @@ fn use_it(spec: Result<TokenizerSpec, impl std::fmt::Debug>) {
     if let Ok(spec) = spec
         && let Ok(tokenizer) = Tokenizer::new(spec)
     {
-        let everything = EncodeOptions {
-            parse_special: true,
-            ..EncodeOptions::default()
-        };
+        let everything = EncodeOptions { parse_special: true, ..EncodeOptions::default() };
         if let Ok(ids) = tokenizer.encode("hello world <s>\n", everything) {
             let (from, control) = (DecodeFrom::Start, ControlTokens::Show);
             assert!(tokenizer.decode(&ids, from, control).is_ok());
@@ -176,9 +164,7 @@ proptest! {
 #[test]
 fn encoding_is_near_linear_in_the_worst_texts() {
     for tokenizer in &*COMPLETE {
-        for unit in [
-            "a", "l", " ", "\n", "hello", " world", "é", "\u{301}", "1", "'",
-        ] {
+        for unit in ["a", "l", " ", "\n", "hello", " world", "é", "\u{301}", "1", "'"] {
             let time = |size: usize| {
                 let text = unit.repeat(size / unit.len());
                 let runs = (0..3).map(|_| {

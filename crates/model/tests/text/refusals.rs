@@ -20,56 +20,35 @@ fn each_broken_rule_of_a_description_is_named() {
         ("scores: one per token", |spec| {
             spec.model = MergeModel::Scores(vec![0.0]);
         }),
-        (
-            "token 1: a score is finite and not a negative zero",
-            |spec| {
-                let MergeModel::Scores(scores) = &mut spec.model else {
-                    return;
-                };
-                scores[1] = f32::NAN;
-            },
-        ),
-        (
-            "token 1: a score is finite and not a negative zero",
-            |spec| {
-                let MergeModel::Scores(scores) = &mut spec.model else {
-                    return;
-                };
-                scores[1] = -0.0;
-            },
-        ),
-        ("bos id: outside the vocabulary", |spec| {
-            spec.special.bos = Some(TokenId(9999))
+        ("token 1: a score is finite and not a negative zero", |spec| {
+            let MergeModel::Scores(scores) = &mut spec.model else {
+                return;
+            };
+            scores[1] = f32::NAN;
         }),
-        ("add_bos: there is no bos id", |spec| {
-            spec.special.bos = None
+        ("token 1: a score is finite and not a negative zero", |spec| {
+            let MergeModel::Scores(scores) = &mut spec.model else {
+                return;
+            };
+            scores[1] = -0.0;
         }),
+        ("bos id: outside the vocabulary", |spec| spec.special.bos = Some(TokenId(9999))),
+        ("add_bos: there is no bos id", |spec| spec.special.bos = None),
         ("add_eos: there is no eos id", |spec| {
             spec.add_eos = true;
             spec.special.eos = None;
         }),
-        ("end-of-turn ids: must contain the eos id", |spec| {
-            spec.special.end_of_turn.clear()
+        ("end-of-turn ids: must contain the eos id", |spec| spec.special.end_of_turn.clear()),
+        ("end-of-turn ids: ascending and inside the vocabulary", |spec| {
+            spec.special.end_of_turn = vec![TokenId(2), TokenId(2)];
         }),
-        (
-            "end-of-turn ids: ascending and inside the vocabulary",
-            |spec| {
-                spec.special.end_of_turn = vec![TokenId(2), TokenId(2)];
-            },
-        ),
         ("end-of-turn tokens: 65, limit 64", |spec| {
             spec.special.end_of_turn = (0..65).map(TokenId).collect();
         }),
-        (
-            "token 300: margins belong to control and user-defined tokens",
-            |spec| {
-                let strip_left = Margins {
-                    strip_left: true,
-                    strip_right: false,
-                };
-                spec.margins = vec![(TokenId(300), strip_left)];
-            },
-        ),
+        ("token 300: margins belong to control and user-defined tokens", |spec| {
+            let strip_left = Margins { strip_left: true, strip_right: false };
+            spec.margins = vec![(TokenId(300), strip_left)];
+        }),
         ("expressions: 9, limit 8", |spec| {
             spec.pretokenizer = PreTokenizer::Expressions(vec!["a".to_owned(); 9]);
         }),
@@ -85,24 +64,18 @@ fn each_broken_rule_of_a_description_is_named() {
         ("scores: belong to a character alphabet", |spec| {
             spec.model = MergeModel::Scores(vec![0.0; spec.vocabulary.len()]);
         }),
-        (
-            "normalizer: space rules belong to a character alphabet",
-            |spec| {
-                spec.fuse_unknown = true;
-            },
-        ),
+        ("normalizer: space rules belong to a character alphabet", |spec| {
+            spec.fuse_unknown = true;
+        }),
         ("merge 0: names a token outside the vocabulary", |spec| {
             let MergeModel::Merges { pairs, .. } = &mut spec.model else {
                 return;
             };
             pairs[0].0 = TokenId(9999);
         }),
-        (
-            "token 275: a byte token has one byte, in a character alphabet",
-            |spec| {
-                spec.vocabulary.push(b"a", TokenKind::Byte);
-            },
-        ),
+        ("token 275: a byte token has one byte, in a character alphabet", |spec| {
+            spec.vocabulary.push(b"a", TokenKind::Byte);
+        }),
         ("token 275: must not be empty", |spec| {
             spec.vocabulary.push(b"", TokenKind::Control);
         }),
@@ -131,40 +104,24 @@ fn merges_that_do_not_fit_the_vocabulary_are_refused_when_used() {
 fn fields_of_gguf_files_that_do_not_fit_are_named() {
     type Break = fn(&mut GgufTokenizer);
     let cases: [(&str, Break); 12] = [
-        ("tokenizer model `bert` is not supported", |f| {
-            f.model = "bert".to_owned()
+        ("tokenizer model `bert` is not supported", |f| f.model = "bert".to_owned()),
+        ("pre-tokenizer `viking` is not supported", |f| f.pre = Some("viking".to_owned())),
+        ("tokenizer.ggml.pre: missing; convert the model again with a newer converter", |f| {
+            f.pre = None
         }),
-        ("pre-tokenizer `viking` is not supported", |f| {
-            f.pre = Some("viking".to_owned())
-        }),
-        (
-            "tokenizer.ggml.pre: missing; convert the model again with a newer converter",
-            |f| f.pre = None,
-        ),
         ("merges: missing", |f| f.merges = None),
         ("token_type: one per token", |f| {
             f.token_types.as_mut().unwrap().pop();
         }),
-        ("token 0: unknown type", |f| {
-            f.token_types.as_mut().unwrap()[0] = -1
-        }),
+        ("token 0: unknown type", |f| f.token_types.as_mut().unwrap()[0] = -1),
         ("token 0: has a character outside the byte alphabet", |f| {
             f.tokens[0] = "▁".into();
         }),
-        ("merge 0: two names expected", |f| {
-            f.merges.as_mut().unwrap()[0] = b"ab".to_vec()
-        }),
-        ("merge 0: names no token", |f| {
-            f.merges.as_mut().unwrap()[0] = b"a zz".to_vec()
-        }),
-        ("merge 0: must be UTF-8", |f| {
-            f.merges.as_mut().unwrap()[0] = b"\xff".to_vec()
-        }),
+        ("merge 0: two names expected", |f| f.merges.as_mut().unwrap()[0] = b"ab".to_vec()),
+        ("merge 0: names no token", |f| f.merges.as_mut().unwrap()[0] = b"a zz".to_vec()),
+        ("merge 0: must be UTF-8", |f| f.merges.as_mut().unwrap()[0] = b"\xff".to_vec()),
         ("eos id: outside the vocabulary", |f| f.eos_id = Some(275)),
-        (
-            "normalization table `precompiled_charsmap` is not supported",
-            |f| f.charsmap_bytes = 1,
-        ),
+        ("normalization table `precompiled_charsmap` is not supported", |f| f.charsmap_bytes = 1),
     ];
     for (expected, damage) in cases {
         let mut fields = made::bytes_gguf("gpt-2");
@@ -173,16 +130,10 @@ fn fields_of_gguf_files_that_do_not_fit_are_named() {
     }
     let mut fields = made::characters_gguf();
     fields.tokens[3] = b"<0xag>".to_vec();
-    assert_eq!(
-        words(TokenizerSpec::from_gguf(&fields)),
-        "token 3: not the name of a byte"
-    );
+    assert_eq!(words(TokenizerSpec::from_gguf(&fields)), "token 3: not the name of a byte");
     fields = made::characters_gguf();
     fields.scores.as_mut().unwrap().pop();
-    assert_eq!(
-        words(TokenizerSpec::from_gguf(&fields)),
-        "scores: one per token"
-    );
+    assert_eq!(words(TokenizerSpec::from_gguf(&fields)), "scores: one per token");
     fields = made::characters_gguf();
     fields.tokens = vec![Vec::new(); limits::VOCAB_MAX + 1];
     let expected = "tokens: 1048577, limit 1048576";
@@ -200,19 +151,10 @@ fn sentencepiece_models_that_are_not_merged_by_score_are_refused() {
     };
     assert!(model(2, &made::KEEP_SPACES).is_ok());
     assert!(model(4, &made::KEEP_SPACES).is_ok());
-    assert_eq!(
-        words(model(1, &[])),
-        "sentencepiece model `UNIGRAM` is not supported"
-    );
-    assert_eq!(
-        words(model(3, &[])),
-        "sentencepiece model `WORD` is not supported"
-    );
+    assert_eq!(words(model(1, &[])), "sentencepiece model `UNIGRAM` is not supported");
+    assert_eq!(words(model(3, &[])), "sentencepiece model `WORD` is not supported");
     let table = [made::field(1, b"nmt_nfkc"), made::field(2, b"table")].concat();
-    assert_eq!(
-        words(model(2, &table)),
-        "sentencepiece normalizer `nmt_nfkc` is not supported"
-    );
+    assert_eq!(words(model(2, &table)), "sentencepiece normalizer `nmt_nfkc` is not supported");
     let unmarked = "sentencepiece normalizer `without space marks` is not supported";
     assert_eq!(words(model(2, &[5 << 3, 0])), unmarked);
     let collapsed = model(2, &[]).unwrap();
@@ -225,19 +167,10 @@ fn damaged_sentencepiece_models_are_refused_with_the_place() {
     let read = |bytes: &[u8]| words(TokenizerSpec::from_sentencepiece(bytes));
     let cut = &model[..model.len() - 1];
     let place = model.len() - 4;
-    assert_eq!(
-        read(cut),
-        format!("sentencepiece model at byte {place}: cut short")
-    );
-    assert_eq!(
-        read(b"\x0b"),
-        "sentencepiece model at byte 1: unknown wire type"
-    );
+    assert_eq!(read(cut), format!("sentencepiece model at byte {place}: cut short"));
+    assert_eq!(read(b"\x0b"), "sentencepiece model at byte 1: unknown wire type");
     let endless = [0xff; 11];
-    assert_eq!(
-        read(&endless),
-        "sentencepiece model at byte 10: a number of more than 64 bits"
-    );
+    assert_eq!(read(&endless), "sentencepiece model at byte 10: a number of more than 64 bits");
     let unused = made::field(1, &[&made::field(1, b"x")[..], &[3 << 3, 5]].concat());
     assert_eq!(read(&unused), "token 0: unused pieces are not supported");
     assert_eq!(read(b""), "sentencepiece model `UNIGRAM` is not supported");
@@ -246,56 +179,29 @@ fn damaged_sentencepiece_models_are_refused_with_the_place() {
 #[test]
 fn damaged_rank_files_are_refused_with_the_place() {
     let read = |text: &str| {
-        words(TokenizerSpec::from_tiktoken(
-            text.as_bytes(),
-            &TiktokenProfile::llama3(),
-        ))
+        words(TokenizerSpec::from_tiktoken(text.as_bytes(), &TiktokenProfile::llama3()))
     };
-    assert_eq!(
-        read("YQ=="),
-        "tiktoken ranks at byte 0: token and rank expected"
-    );
-    assert_eq!(
-        read("YQ== 0\nYg== 2\n"),
-        "tiktoken ranks at byte 7: ranks count up from 0"
-    );
-    assert_eq!(
-        read("YQ== 0\n*** 1\n"),
-        "tiktoken ranks at byte 7: a token is written in base64"
-    );
-    assert_eq!(
-        read("YQ== 0\nYQ== 1\n"),
-        "token 1: the same as an earlier one"
-    );
+    assert_eq!(read("YQ=="), "tiktoken ranks at byte 0: token and rank expected");
+    assert_eq!(read("YQ== 0\nYg== 2\n"), "tiktoken ranks at byte 7: ranks count up from 0");
+    assert_eq!(read("YQ== 0\n*** 1\n"), "tiktoken ranks at byte 7: a token is written in base64");
+    assert_eq!(read("YQ== 0\nYQ== 1\n"), "token 1: the same as an earlier one");
 }
 
 #[test]
 fn damaged_llama2c_files_are_refused_with_the_place() {
     let read = |bytes: &[u8]| words(TokenizerSpec::from_llama2c(bytes));
     let whole = made::llama2c();
-    assert_eq!(
-        read(b"\x01"),
-        "llama2.c tokenizer at byte 0: a header of 4 bytes expected"
-    );
-    assert_eq!(
-        read(&whole[..17]),
-        "llama2.c tokenizer at byte 17: at least 3 tokens expected"
-    );
+    assert_eq!(read(b"\x01"), "llama2.c tokenizer at byte 0: a header of 4 bytes expected");
+    assert_eq!(read(&whole[..17]), "llama2.c tokenizer at byte 17: at least 3 tokens expected");
     let rule = "score, length and piece expected";
-    assert_eq!(
-        read(&whole[..18]),
-        format!("llama2.c tokenizer at byte 17: {rule}")
-    );
+    assert_eq!(read(&whole[..18]), format!("llama2.c tokenizer at byte 17: {rule}"));
     let mut long = whole.clone();
     long[8] = 33;
     let rule = "longer than the header says";
     assert_eq!(read(&long), format!("llama2.c tokenizer at byte 4: {rule}"));
     let mut not_text = whole;
     not_text[12] = 0xff;
-    assert_eq!(
-        read(&not_text),
-        "llama2.c tokenizer at byte 4: a piece is UTF-8"
-    );
+    assert_eq!(read(&not_text), "llama2.c tokenizer at byte 4: a piece is UTF-8");
 }
 
 /// A Hugging Face file of the small byte-level tokenizer, changed by `damage`.
@@ -333,63 +239,23 @@ fn parts_of_hugging_face_files_that_cannot_be_done_exactly_are_named() {
     ]});
     let cases = [
         ("/model/type", json!("Unigram"), "tokenizer model `Unigram`"),
-        (
-            "/model/dropout",
-            json!(0.1),
-            "tokenizer model option `dropout`",
-        ),
-        (
-            "/model/end_of_word_suffix",
-            json!("</w>"),
-            "tokenizer model option `end_of_word_suffix`",
-        ),
-        (
-            "/normalizer",
-            json!({"type": "Lowercase"}),
-            "normalizer `Lowercase`",
-        ),
+        ("/model/dropout", json!(0.1), "tokenizer model option `dropout`"),
+        ("/model/end_of_word_suffix", json!("</w>"), "tokenizer model option `end_of_word_suffix`"),
+        ("/normalizer", json!({"type": "Lowercase"}), "normalizer `Lowercase`"),
         ("/normalizer", json!({}), "normalizer `without a type`"),
-        (
-            "/pre_tokenizer",
-            json!({"type": "Whitespace"}),
-            "pre_tokenizer `Whitespace`",
-        ),
+        ("/pre_tokenizer", json!({"type": "Whitespace"}), "pre_tokenizer `Whitespace`"),
         (
             "/pre_tokenizer",
             json!({"type": "ByteLevel"}),
             "pre_tokenizer `ByteLevel with add_prefix_space`",
         ),
-        (
-            "/pre_tokenizer",
-            split("a"),
-            "pre_tokenizer `expressions without byte level`",
-        ),
-        (
-            "/pre_tokenizer",
-            then_bytes(removed),
-            "pre_tokenizer Split `Removed`",
-        ),
-        (
-            "/pre_tokenizer",
-            then_bytes(split("a++")),
-            "in an expression `possessive quantifier`",
-        ),
-        (
-            "/pre_tokenizer",
-            then_bytes(split(r"\s+$")),
-            "in an expression `^ or $`",
-        ),
-        (
-            "/decoder",
-            json!({"type": "WordPiece"}),
-            "decoder `WordPiece`",
-        ),
+        ("/pre_tokenizer", split("a"), "pre_tokenizer `expressions without byte level`"),
+        ("/pre_tokenizer", then_bytes(removed), "pre_tokenizer Split `Removed`"),
+        ("/pre_tokenizer", then_bytes(split("a++")), "in an expression `possessive quantifier`"),
+        ("/pre_tokenizer", then_bytes(split(r"\s+$")), "in an expression `^ or $`"),
+        ("/decoder", json!({"type": "WordPiece"}), "decoder `WordPiece`"),
         ("/decoder", Value::Null, "decoder `without a type`"),
-        (
-            "/post_processor",
-            json!({"type": "BertProcessing"}),
-            "post_processor `BertProcessing`",
-        ),
+        ("/post_processor", json!({"type": "BertProcessing"}), "post_processor `BertProcessing`"),
         (
             "/post_processor",
             template,
@@ -398,34 +264,19 @@ fn parts_of_hugging_face_files_that_cannot_be_done_exactly_are_named() {
     ];
     for (place, value, expected) in cases {
         let result = hf(|file| *file.pointer_mut(place).unwrap() = value.clone());
-        assert_eq!(
-            words(result),
-            format!("{expected} is not supported"),
-            "{place}"
-        );
+        assert_eq!(words(result), format!("{expected} is not supported"), "{place}");
     }
 }
 
 #[test]
 fn hugging_face_files_whose_tokens_clash_are_refused() {
     let add = |token: Value| {
-        hf(move |file| {
-            file["added_tokens"]
-                .as_array_mut()
-                .unwrap()
-                .push(token.clone())
-        })
+        hf(move |file| file["added_tokens"].as_array_mut().unwrap().push(token.clone()))
     };
     let token = json!({"id": 7, "content": "<|new|>", "special": true});
-    assert_eq!(
-        words(add(token)),
-        "token 7: an added token has another token's id"
-    );
+    assert_eq!(words(add(token)), "token 7: an added token has another token's id");
     let token = json!({"id": 300, "content": "<|new|>", "single_word": true});
-    assert_eq!(
-        words(add(token)),
-        "token 300: `single_word` is not supported"
-    );
+    assert_eq!(words(add(token)), "token 300: `single_word` is not supported");
     let token = json!({"id": 4_000_000_000u32, "content": "<|new|>"});
     assert_eq!(words(add(token)), "tokens: 4000000001, limit 1048576");
     let result = hf(|file| file["model"]["vocab"]["new"] = json!(7));
@@ -468,10 +319,7 @@ fn what_a_format_cannot_say_is_not_exported() {
     assert_eq!(words(spec.to_gguf(rows)), expected);
     assert!(spec.to_hf().is_ok());
     let spec = made::spec(&made::bytes_gguf("gpt-2"));
-    assert_eq!(
-        words(spec.to_gguf(rows - 1)),
-        format!("tokens: {rows}, limit {}", rows - 1)
-    );
+    assert_eq!(words(spec.to_gguf(rows - 1)), format!("tokens: {rows}, limit {}", rows - 1));
     let mut spec = made::spec(&made::characters_gguf());
     spec.normalizer.collapse_spaces = true;
     let expected = "Hugging Face export `that collapses spaces` is not supported";

@@ -1,5 +1,5 @@
-//! What the tests of tokenizers and templates share: the folder of real inputs, and the tokenizer fields
-//! of GGUF files, read in the plainest way.
+//! What the tests of tokenizers and templates share: the folder of real inputs, and the tokenizer
+//! fields of GGUF files, read in the plainest way.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,11 +29,8 @@ pub(crate) fn read_text(path: impl AsRef<Path>) -> String {
 }
 
 /// Plain text without beginning and end tokens.
-pub(crate) const BARE: EncodeOptions = EncodeOptions {
-    parse_special: false,
-    add_bos: Some(false),
-    add_eos: Some(false),
-};
+pub(crate) const BARE: EncodeOptions =
+    EncodeOptions { parse_special: false, add_bos: Some(false), add_eos: Some(false) };
 
 /// Decoding at once and token by token must agree; returns the text.
 pub(crate) fn decode(tokenizer: &Arc<Tokenizer>, ids: &[TokenId]) -> String {
@@ -57,10 +54,7 @@ pub(crate) fn shakespeare(data: &Path) -> PathBuf {
 /// The tokenizer fields of a GGUF file. Panics on anything unexpected: the files are known.
 pub(crate) fn gguf_tokenizer(path: impl AsRef<Path>) -> GgufTokenizer {
     let bytes = read(path);
-    let mut reader = Gguf {
-        bytes: &bytes,
-        at: 0,
-    };
+    let mut reader = Gguf { bytes: &bytes, at: 0 };
     assert_eq!(reader.take(4), b"GGUF");
     assert_eq!(reader.u32(), 3);
     let _tensor_count = reader.u64();
@@ -133,17 +127,11 @@ impl Value {
     }
 
     fn floats(self) -> Vec<f32> {
-        self.list()
-            .iter()
-            .map(|value| value.number() as f32)
-            .collect()
+        self.list().iter().map(|value| value.number() as f32).collect()
     }
 
     fn ints(self) -> Vec<i32> {
-        self.list()
-            .iter()
-            .map(|value| value.number() as i32)
-            .collect()
+        self.list().iter().map(|value| value.number() as i32).collect()
     }
 }
 

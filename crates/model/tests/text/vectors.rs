@@ -25,16 +25,9 @@ fn vectors(stem: &Path) -> Vec<(String, Vec<TokenId>)> {
     assert_eq!(texts.pop(), Some(""));
     let lines: Vec<&str> = lines.lines().collect();
     assert_eq!(texts.len(), lines.len(), "{}", stem.display());
-    let numbers = |line: &str| {
-        line.split_whitespace()
-            .map(|id| TokenId(id.parse().unwrap()))
-            .collect()
-    };
-    texts
-        .into_iter()
-        .map(str::to_owned)
-        .zip(lines.into_iter().map(numbers))
-        .collect()
+    let numbers =
+        |line: &str| line.split_whitespace().map(|id| TokenId(id.parse().unwrap())).collect();
+    texts.into_iter().map(str::to_owned).zip(lines.into_iter().map(numbers)).collect()
 }
 
 #[test]
@@ -61,11 +54,7 @@ fn published_vectors_in_both_directions() {
         let vectors = vectors(&folder.join(name));
         assert!(vectors.len() > 40, "{name}: {} vectors", vectors.len());
         for (text, expected) in vectors {
-            assert_eq!(
-                tokenizer.encode(&text, BARE).unwrap(),
-                expected,
-                "{name}: {text:?}"
-            );
+            assert_eq!(tokenizer.encode(&text, BARE).unwrap(), expected, "{name}: {text:?}");
             assert_eq!(support::decode(&tokenizer, &expected), text, "{name}");
         }
     }
@@ -73,9 +62,7 @@ fn published_vectors_in_both_directions() {
 
 fn numbers(value: &Value) -> Vec<TokenId> {
     let list = value.as_array().unwrap();
-    list.iter()
-        .map(|id| TokenId(id.as_u64().unwrap() as u32))
-        .collect()
+    list.iter().map(|id| TokenId(id.as_u64().unwrap() as u32)).collect()
 }
 
 #[test]
@@ -115,11 +102,7 @@ fn vectors_of_another_implementation_agree() {
         for case in cases {
             let text = case["input"].as_str().unwrap();
             let ids = tokenizer.encode(text, EncodeOptions::default()).unwrap();
-            assert_eq!(
-                ids,
-                numbers(&case["encoded"]["input_ids"]),
-                "{name}: {text:?}"
-            );
+            assert_eq!(ids, numbers(&case["encoded"]["input_ids"]), "{name}: {text:?}");
             // The record has spaces before punctuation removed for some of them; we keep all text.
             assert_eq!(support::decode(tokenizer, &ids), text, "{name}");
         }

@@ -24,8 +24,8 @@ pub struct HfTokenizer {
 }
 
 impl TokenizerSpec {
-    /// The files of a Hugging Face folder with this tokenizer. Reading them gives a tokenizer with the
-    /// same results; scores are written as the merges they stand for.
+    /// The files of a Hugging Face folder with this tokenizer. Reading them gives a tokenizer with
+    /// the same results; scores are written as the merges they stand for.
     ///
     /// # Errors
     /// A tokenizer that these files cannot describe.
@@ -57,10 +57,8 @@ impl TokenizerSpec {
             "clean_up_tokenization_spaces": self.clean_up_spaces,
             "tokenizer_class": "PreTrainedTokenizerFast",
         });
-        let files = HfTokenizer {
-            tokenizer: tokenizer.to_string(),
-            tokenizer_config: config.to_string(),
-        };
+        let files =
+            HfTokenizer { tokenizer: tokenizer.to_string(), tokenizer_config: config.to_string() };
         let ends = json!({
             "eos_token_id": self.special.end_of_turn.iter().map(|id| id.0).collect::<Vec<_>>(),
         });
@@ -91,11 +89,7 @@ impl TokenizerSpec {
 
     fn added_tokens(&self) -> Vec<Value> {
         let atomic = self.vocabulary.iter().filter(|(_, _, kind)| {
-            let kinds = [
-                TokenKind::Control,
-                TokenKind::UserDefined,
-                TokenKind::Unknown,
-            ];
+            let kinds = [TokenKind::Control, TokenKind::UserDefined, TokenKind::Unknown];
             kinds.contains(kind)
         });
         let added = atomic.map(|(id, _, kind)| {
@@ -179,19 +173,12 @@ impl TokenizerSpec {
         let text = |id: &str, kind: u32| json!({"Sequence": {"id": id, "type_id": kind}});
         let around = |id, kind| -> Vec<Value> {
             let before = bos.map(special);
-            before
-                .into_iter()
-                .chain([text(id, kind)])
-                .chain(eos.map(special))
-                .collect()
+            before.into_iter().chain([text(id, kind)]).chain(eos.map(special)).collect()
         };
         let mut tokens = Map::new();
         for id in [bos, eos].into_iter().flatten() {
             let name = self.name(id);
-            tokens.insert(
-                name.clone(),
-                json!({"id": name, "ids": [id.0], "tokens": [name]}),
-            );
+            tokens.insert(name.clone(), json!({"id": name, "ids": [id.0], "tokens": [name]}));
         }
         let pair = [around("A", 0), around("B", 1)].concat();
         json!({
@@ -225,33 +212,23 @@ impl TokenizerSpec {
     fn model_part(&self) -> Result<Value, TokenizerError> {
         let vocabulary = &self.vocabulary;
         let (pairs, whole_word_first) = match &self.model {
-            MergeModel::Merges {
-                pairs,
-                whole_word_first,
-            } => (pairs.clone(), *whole_word_first),
+            MergeModel::Merges { pairs, whole_word_first } => (pairs.clone(), *whole_word_first),
             MergeModel::Scores(scores) => {
                 let mut order: Vec<TokenId> = vocabulary.iter().map(|(id, _, _)| id).collect();
                 order.sort_by(|a, b| scores[b.index()].total_cmp(&scores[a.index()]));
                 (all_splits(vocabulary, order.into_iter())?, false)
             }
         };
-        let named = vocabulary
-            .iter()
-            .filter(|(_, _, kind)| match self.alphabet {
-                // Control tokens are added to the model, not part of it.
-                Alphabet::Bytes => *kind == TokenKind::Normal,
-                Alphabet::Characters => *kind != TokenKind::Unused,
-            });
-        let vocab: Map<String, Value> = named
-            .map(|(id, _, _)| (self.name(id), id.0.into()))
-            .collect();
-        let merges: Vec<Value> = pairs
-            .iter()
-            .map(|&(left, right)| json!([self.name(left), self.name(right)]))
-            .collect();
-        let unknown = vocabulary
-            .iter()
-            .find(|(_, _, kind)| *kind == TokenKind::Unknown);
+        let named = vocabulary.iter().filter(|(_, _, kind)| match self.alphabet {
+            // Control tokens are added to the model, not part of it.
+            Alphabet::Bytes => *kind == TokenKind::Normal,
+            Alphabet::Characters => *kind != TokenKind::Unused,
+        });
+        let vocab: Map<String, Value> =
+            named.map(|(id, _, _)| (self.name(id), id.0.into())).collect();
+        let merges: Vec<Value> =
+            pairs.iter().map(|&(left, right)| json!([self.name(left), self.name(right)])).collect();
+        let unknown = vocabulary.iter().find(|(_, _, kind)| *kind == TokenKind::Unknown);
         let characters = self.alphabet == Alphabet::Characters;
         Ok(json!({
             "type": "BPE",

@@ -1,5 +1,6 @@
 //! The parts of `tokenizer.json` that exist in many kinds: normalizer, pre-tokenizer, decoder,
-//! post-processor. Kinds and combinations that are not known to be done exactly are refused by name.
+//! post-processor. Kinds and combinations that are not known to be done exactly are refused by
+//! name.
 
 use serde_json::Value;
 
@@ -9,9 +10,7 @@ use super::super::spec::{Alphabet, Normalizer, SPACE_MARK_TEXT, SpacePrefix};
 
 /// The type of a part; parts without one are refused under their own text.
 fn kind(part: &Value) -> &str {
-    part.get("type")
-        .and_then(Value::as_str)
-        .unwrap_or("without a type")
+    part.get("type").and_then(Value::as_str).unwrap_or("without a type")
 }
 
 fn text<'a>(part: &'a Value, key: &str) -> Option<&'a str> {
@@ -29,19 +28,14 @@ fn flatten<'a>(part: Option<&'a Value>, list: &str) -> Vec<&'a Value> {
         Some(part) if kind(part) == "Sequence" => {
             let items = part.get(list).and_then(Value::as_array);
             let items = items.map(Vec::as_slice).unwrap_or_default();
-            items
-                .iter()
-                .flat_map(|item| flatten(Some(item), list))
-                .collect()
+            items.iter().flat_map(|item| flatten(Some(item), list)).collect()
         }
         Some(part) => vec![part],
     }
 }
 
 fn is_replace(part: &Value, from: &str, to: &str) -> bool {
-    let pattern = part
-        .get("pattern")
-        .and_then(|pattern| text(pattern, "String"));
+    let pattern = part.get("pattern").and_then(|pattern| text(pattern, "String"));
     kind(part) == "Replace" && pattern == Some(from) && text(part, "content") == Some(to)
 }
 
@@ -89,11 +83,7 @@ pub(super) struct PreTokenizerParts {
 impl PreTokenizerParts {
     pub(super) fn read(part: Option<&Value>) -> Result<Self, TokenizerError> {
         let refuse = |name: &str| Err(TokenizerError::unsupported("pre_tokenizer", name));
-        let mut read = Self {
-            expressions: Vec::new(),
-            byte_level: false,
-            metaspace: None,
-        };
+        let mut read = Self { expressions: Vec::new(), byte_level: false, metaspace: None };
         for part in flatten(part, "pretokenizers") {
             if read.byte_level || read.metaspace.is_some() {
                 return refuse("after the last step");
@@ -111,8 +101,7 @@ impl PreTokenizerParts {
                     read.byte_level = true;
                     if flag(part, "use_regex", true) {
                         let gpt2 = NamedPreTokenizer::Gpt2.expressions();
-                        read.expressions
-                            .extend(gpt2.iter().map(|&text| text.to_owned()));
+                        read.expressions.extend(gpt2.iter().map(|&text| text.to_owned()));
                     }
                 }
                 "Metaspace" => read.metaspace = Some(metaspace_prefix(part)?),
@@ -167,8 +156,8 @@ fn split_expression(part: &Value) -> Result<String, TokenizerError> {
     Ok(expression)
 }
 
-/// Refuses what the dialect of these files reads otherwise than ours does: `^` and `$` at line breaks,
-/// quantifiers that give nothing back.
+/// Refuses what the dialect of these files reads otherwise than ours does: `^` and `$` at line
+/// breaks, quantifiers that give nothing back.
 fn check_dialect(expression: &str) -> Result<(), TokenizerError> {
     let refuse = |name: &str| Err(TokenizerError::unsupported("in an expression", name));
     let mut in_class = 0u32;
@@ -263,11 +252,7 @@ impl Frame {
                             continue;
                         }
                         let token = item.get("SpecialToken").and_then(|token| text(token, "id"));
-                        let slot = if seen_text {
-                            &mut frame.after
-                        } else {
-                            &mut frame.before
-                        };
+                        let slot = if seen_text { &mut frame.after } else { &mut frame.before };
                         match token {
                             Some(token) if slot.is_none() => *slot = Some(token.to_owned()),
                             _ => return refuse("TemplateProcessing with several tokens"),
