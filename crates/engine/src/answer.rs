@@ -34,7 +34,8 @@ pub struct Answer {
 pub enum Next {
     /// The answer goes on with this token.
     Token(TokenId, TokenEvent),
-    /// The answer is over; the event, if any, belongs to its last token. `text` was held back until now.
+    /// The answer is over; the event, if any, belongs to its last token. `text` was held back until
+    /// now.
     End {
         /// The last token's event; an end-of-turn token has none.
         event: Option<TokenEvent>,

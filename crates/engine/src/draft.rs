@@ -1,8 +1,8 @@
 //! A small model that guesses what a large one will say.
 //!
-//! Both draw with the same noise, so that at any temperature the guess is right as often as the models
-//! agree. A guess is only a proposal: what is not the large model's own choice is dropped, so a draft
-//! model changes the speed of an answer and nothing else.
+//! Both draw with the same noise, so that at any temperature the guess is right as often as the
+//! models agree. A guess is only a proposal: what is not the large model's own choice is dropped,
+//! so a draft model changes the speed of an answer and nothing else.
 
 use std::collections::HashMap;
 

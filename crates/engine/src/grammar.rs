@@ -1,6 +1,7 @@
 //! Answers that follow a grammar, a schema or an expression, by `llguidance`.
 //!
-//! Compiling is bounded in work and memory by the library's limits; a grammar that needs more is refused.
+//! Compiling is bounded in work and memory by the library's limits; a grammar that needs more is
+//! refused.
 
 use std::sync::{Arc, OnceLock};
 

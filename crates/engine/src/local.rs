@@ -84,7 +84,8 @@ impl LocalEngine {
     /// Loads `package` to be served under `name`, with a draft model if there is one.
     ///
     /// # Errors
-    /// The package is damaged, the draft model has another tokenizer, or the instruction set is missing.
+    /// The package is damaged, the draft model has another tokenizer, or the instruction set is
+    /// missing.
     pub fn open(
         package: &Package,
         name: &str,

@@ -1,10 +1,10 @@
 //! Which rows are computed next: continuous batching, chunked prefill, prefix cache, draft windows.
 //!
-//! A step takes one row of every answer in progress (more where guesses wait for verification), fills
-//! up with rows of prompts, computes all of them at once and draws the tokens. What is computed
-//! together never changes an answer. Invariants: memory for the longest possible answer is reserved
-//! before a request is admitted, so an admitted request never fails for room; interactive requests go
-//! before batch requests; every queue is bounded.
+//! A step takes one row of every answer in progress (more where guesses wait for verification),
+//! fills up with rows of prompts, computes all of them at once and draws the tokens. What is
+//! computed together never changes an answer. Invariants: memory for the longest possible answer is
+//! reserved before a request is admitted, so an admitted request never fails for room; interactive
+//! requests go before batch requests; every queue is bounded.
 
 mod compose;
 mod running;

@@ -82,7 +82,9 @@ mod tests {
     proptest! {
         #[test]
         fn pieces_give_what_the_whole_gives(
-            text in "[ab#é]{0,40}", stops in prop::collection::vec("[ab#é]{1,4}", 0..3), cut in 1usize..5,
+            text in "[ab#é]{0,40}",
+            stops in prop::collection::vec("[ab#é]{1,4}", 0..3),
+            cut in 1usize..5,
         ) {
             let whole = stops.iter().filter_map(|s| text.find(s.as_str())).min();
             let expected = &text[..whole.unwrap_or(text.len())];

@@ -9,8 +9,9 @@ use shoal_model::import::import_blobs;
 use shoal_model::package::{InputFormat, MemoryBlobs, Package, StoredFormat};
 use shoal_model::source;
 
-/// Tokens at which the reference itself hardly prefers its choice: the second logit is less than 0.1
-/// below the first (`bench/fixtures/reference_margins.py` lists them). A difference there is noise.
+/// Tokens at which the reference itself hardly prefers its choice: the second logit is less than
+/// 0.1 below the first (`bench/fixtures/reference_margins.py` lists them). A difference there is
+/// noise.
 const NEAR_TIES: [(&str, usize); 2] =
     [("stories3M-q80.bin gs64", 16), ("stories3M-q80.bin gs64", 22)];
 
