@@ -51,14 +51,8 @@ impl<'a> Mutator<'a> {
     /// `name` makes the inputs of targets differ.
     pub(crate) fn new(name: &str, seeds: &'a [Vec<u8>]) -> Self {
         let digest = blake3::hash(name.as_bytes());
-        let start = digest
-            .as_bytes()
-            .first_chunk()
-            .map_or(0, |chunk| u64::from_le_bytes(*chunk));
-        Self {
-            seeds,
-            numbers: Numbers(start),
-        }
+        let start = digest.as_bytes().first_chunk().map_or(0, |chunk| u64::from_le_bytes(*chunk));
+        Self { seeds, numbers: Numbers(start) }
     }
 
     /// The next input.

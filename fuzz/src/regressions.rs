@@ -4,9 +4,7 @@ use std::path::{Path, PathBuf};
 
 /// The folder of a target.
 fn folder(target: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("regressions")
-        .join(target)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("regressions").join(target)
 }
 
 /// The inputs of a target in the order of their names; none when it has no folder.
@@ -16,9 +14,7 @@ pub(crate) fn inputs(target: &str) -> std::io::Result<Vec<Vec<u8>>> {
         return Ok(Vec::new());
     }
     let entries = std::fs::read_dir(&folder)?;
-    let mut paths = entries
-        .map(|entry| Ok(entry?.path()))
-        .collect::<std::io::Result<Vec<_>>>()?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
     paths.sort();
     paths.iter().map(std::fs::read).collect()
 }

@@ -90,10 +90,7 @@ impl Run {
         let seeds = (target.seeds)();
         let mut mutator = Mutator::new(target.name, &seeds);
         let mutated = (0..self.inputs).map(|_| mutator.input());
-        let inputs = known
-            .into_iter()
-            .chain(seeds.iter().cloned())
-            .chain(mutated);
+        let inputs = known.into_iter().chain(seeds.iter().cloned()).chain(mutated);
         let watch = Watch::new(target.name, &path, self.limit * PATIENCE);
         let mut count = 0;
         for input in inputs {
@@ -117,17 +114,10 @@ impl Run {
         }
         let limit = MEMORY_BYTES_BASE + MEMORY_BYTES_PER_BYTE * input.len();
         if held > limit {
-            return Err(Failure::Memory {
-                got: held,
-                input: input.len(),
-                limit,
-            });
+            return Err(Failure::Memory { got: held, input: input.len(), limit });
         }
         if taken > self.limit {
-            return Err(Failure::Time {
-                got: taken,
-                limit: self.limit,
-            });
+            return Err(Failure::Time { got: taken, limit: self.limit });
         }
         Ok(())
     }
@@ -141,9 +131,7 @@ fn keep(file: &mut File, input: &[u8]) -> std::io::Result<()> {
 }
 
 fn message(payload: &(dyn std::any::Any + Send)) -> String {
-    let text = payload
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned());
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "without a message".to_owned())
 }
@@ -164,10 +152,7 @@ impl Watch {
                 let began: Option<Instant> =
                     *started.lock().unwrap_or_else(PoisonError::into_inner);
                 if began.is_some_and(|began| began.elapsed() > limit) {
-                    eprintln!(
-                        "{target}: no end after {limit:?}; input: {}",
-                        input.display()
-                    );
+                    eprintln!("{target}: no end after {limit:?}; input: {}", input.display());
                     std::process::exit(1);
                 }
                 drop(started);

@@ -1,6 +1,7 @@
 //! Why a package cannot be loaded.
 
 use shoal_arith::tile::TileError;
+use shoal_kernels::IsaError;
 use shoal_model::package::{BlobKind, PackageError};
 
 /// A package that cannot be loaded here.
@@ -20,6 +21,24 @@ pub enum LoadError {
         /// The rule.
         error: TileError,
     },
+    /// The tokenizer cannot be used with this package.
+    #[error("tokenizer: {reason}")]
+    Tokenizer {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The chat template cannot be used.
+    #[error("chat template: {reason}")]
+    Template {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The instruction set asked for is not there.
+    #[error(transparent)]
+    Isa(#[from] IsaError),
+    /// The system starts no more threads.
+    #[error("starting a thread: {0}")]
+    Thread(std::io::Error),
     /// The layers asked for do not exist.
     #[error("layers {first}..{end} asked for, the package has {count}")]
     Layers {

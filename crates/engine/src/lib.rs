@@ -2,16 +2,30 @@
 //!
 //! A [`Stage`] holds a range of layers and turns residual rows into residual rows; a [`Head`] turns
 //! tokens into the first rows and the last rows into logits. Between the two nothing but bf16 rows
-//! passes, so it does not matter how many stages there are or where they run.
+//! passes, so it does not matter how many stages there are or where they run. [`LocalEngine`] puts
+//! head and all layers together and serves requests.
 #![forbid(unsafe_code)]
 
+mod answer;
+mod check;
+mod draft;
 mod error;
+mod grammar;
 mod head;
 mod kv;
+mod local;
+mod prefix;
+mod prompt;
+mod scheduler;
 mod stage;
+mod stats;
+mod stop;
 mod weights;
 
+pub use answer::{Answer, Next};
 pub use error::LoadError;
 pub use head::Head;
 pub use kv::{KvCache, KvError, PageKey, SequenceId};
+pub use local::{EngineOptions, LocalEngine};
 pub use stage::{Segment, SegmentKind, Stage, StepFaults};
+pub use stats::EngineStats;

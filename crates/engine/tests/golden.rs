@@ -1,6 +1,5 @@
 //! The trained story models continue as the f32 reference does.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use shoal_base::TokenId;
@@ -10,13 +9,15 @@ use shoal_model::import::import_blobs;
 use shoal_model::package::{InputFormat, MemoryBlobs, Package, StoredFormat};
 use shoal_model::source;
 
+/// Tokens at which the reference itself hardly prefers its choice: the second logit is less than
+/// 0.1 below the first (`bench/fixtures/reference_margins.py` lists them). A difference there is
+/// noise.
+const NEAR_TIES: [(&str, usize); 2] =
+    [("stories3M-q80.bin gs64", 16), ("stories3M-q80.bin gs64", 22)];
+
 /// Imports a model file into memory.
 fn package(path: &str, weights: StoredFormat, inputs: InputFormat) -> Option<Package> {
-    let data = std::env::var_os("SHOAL_TEST_DATA").map(PathBuf::from);
-    let Some(data) = data.filter(|data| data.exists()) else {
-        println!("skipped: no shared data");
-        return None;
-    };
+    let data = shoal_testkit::shared_data()?;
     let source = source::open(&data.join("models").join(path)).expect("the file opens");
     let blobs = MemoryBlobs::default();
     let imported = import_blobs(&*source, weights, b"tokenizer", 2, &blobs, &|_| true);
@@ -78,7 +79,7 @@ fn greedy_tokens_equal_the_reference() {
             let Some(package) = package(path, StoredFormat::I8, inputs) else {
                 return;
             };
-            let data = PathBuf::from(std::env::var_os("SHOAL_TEST_DATA").expect("it is there"));
+            let data = shoal_testkit::shared_data().expect("the package was made of it");
             let golden = std::fs::read(data.join("models/GOLDEN.json")).expect("it is there");
             let golden: serde_json::Value = serde_json::from_slice(&golden).expect("it is JSON");
             let ids = |key: &str| -> Vec<u32> {
@@ -88,7 +89,10 @@ fn greedy_tokens_equal_the_reference() {
             let count = expected.len() - prompt.len();
             let (ours, lead) = greedy(&package, &prompt, &expected);
             let equal = ours.iter().zip(&expected).take_while(|(a, b)| a == b).count();
-            println!("{name} {inputs:?}: {} of {count} equal, lead {lead}", equal - prompt.len());
+            let equal = equal - prompt.len();
+            println!("{name} {inputs:?}: {equal} of {count} equal, lead {lead}");
+            let near_tie = NEAR_TIES.contains(&(name, equal)) && lead < 0.15;
+            assert!(equal >= 32 || near_tie, "{name} {inputs:?}: {equal} equal, lead {lead}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Times loading and use of a tokenizer: `tokenizer_speed SPEC TEXT`, where `SPEC` holds the bytes
 //! of a description and `TEXT` is any text. Without a text, pathological ones are used.
-#![allow(clippy::print_stdout, reason = "a program that prints")]
+#![expect(clippy::print_stdout, reason = "a program that prints")]
 
 use std::time::Instant;
 

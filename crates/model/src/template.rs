@@ -17,8 +17,9 @@ mod values;
 
 use std::error::Error as _;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use minijinja::machinery;
+use minijinja::machinery::{self, Token};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
 use serde_json::Map;
@@ -34,6 +35,11 @@ pub const TEMPLATE_BYTES_MAX: usize = 256 << 10;
 /// Bytes of the engine's words in an error.
 const REASON_BYTES_MAX: usize = 1 << 10;
 const NAME: &str = "chat";
+/// Words and signs between `{{` and `}}` or `{%` and `%}`. Published templates have 57 at most. The
+/// engine goes down one level for each sign of some chains, so this bounds its stack.
+const TAG_TOKENS_MAX: usize = 256;
+/// `elif`s of a template, for the same reason. Published templates have 20 at most.
+const ELIF_MAX: usize = 256;
 
 /// What a template is given.
 #[derive(Clone, Copy, Debug, Default)]
@@ -112,6 +118,9 @@ pub enum TemplateError {
         /// What it used too much of.
         what: &'static str,
     },
+    /// The template engine failed on this template.
+    #[error("the template engine failed; the template may use a part of Jinja that it has wrong")]
+    Engine,
     /// The conversation is nested too deep.
     #[error("messages, tools and variables may be nested {limit} deep")]
     Depth {
@@ -131,20 +140,7 @@ impl ChatTemplate {
             let got = source.len();
             return Err(TemplateError::Size { got, limit });
         }
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        let syntax = syntax.map_err(|error| syntax_error(&error))?;
-        let readable = without_generation_tags(source);
-        let tree =
-            machinery::parse(&readable, NAME, syntax).map_err(|error| syntax_error(&error))?;
-        let guarded = guard::guarded(&tree)
-            .map_err(|guard::Unsupported(name)| TemplateError::Unsupported { name })?;
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Lenient);
-        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        environment.set_fuel(Some(INSTRUCTIONS_MAX));
-        environment.set_debug(false);
-        functions::install(&mut environment);
-        environment.add_template_owned(NAME, guarded).map_err(|error| syntax_error(&error))?;
+        let environment = guarded_against_panics(|| prepare(source))?;
         Ok(Self { source: source.to_owned(), environment })
     }
 
@@ -178,11 +174,41 @@ impl ChatTemplate {
         }
         let template = self.environment.get_template(NAME).map_err(|error| failed(&error))?;
         let mut text = Bounded(Vec::new());
-        template
-            .render_captured_to(Value::from_pairs(context), &mut text)
-            .map_err(|error| failed(&error))?;
+        guarded_against_panics(|| {
+            let rendered = template.render_captured_to(Value::from_pairs(context), &mut text);
+            rendered.map(|_| ()).map_err(|error| failed(&error))
+        })?;
         Ok(String::from_utf8_lossy(&text.0).into_owned())
     }
+}
+
+/// The guarded template in an engine of its own.
+fn prepare(source: &str) -> Result<Environment<'static>, TemplateError> {
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    let syntax = syntax.map_err(|error| syntax_error(&error))?;
+    // Jinja2 reads all line ends as one.
+    let readable = source.replace("\r\n", "\n").replace('\r', "\n");
+    let readable = without_generation_tags(&readable);
+    check_nesting(&readable, &syntax)?;
+    let tree = machinery::parse(&readable, NAME, syntax).map_err(|error| syntax_error(&error))?;
+    let guarded = guard::guarded(&tree)
+        .map_err(|guard::Unsupported(name)| TemplateError::Unsupported { name })?;
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Lenient);
+    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    environment.set_fuel(Some(INSTRUCTIONS_MAX));
+    environment.set_debug(false);
+    functions::install(&mut environment);
+    environment.add_template_owned(NAME, guarded).map_err(|error| syntax_error(&error))?;
+    Ok(environment)
+}
+
+/// The engine is not ours and the template may be anyone's: a panic must not take the node down.
+/// All that `work` could leave half-done is its own.
+fn guarded_against_panics<T>(
+    work: impl FnOnce() -> Result<T, TemplateError>,
+) -> Result<T, TemplateError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(TemplateError::Engine))
 }
 
 /// Text up to the length of a prompt.
@@ -250,6 +276,26 @@ fn without_generation_tags(source: &str) -> String {
     }
     out.push_str(rest);
     out
+}
+
+/// Refuses what would exhaust the stack of the engine's parser.
+fn check_nesting(source: &str, syntax: &SyntaxConfig) -> Result<(), TemplateError> {
+    let (mut tokens, mut elifs) = (0, 0);
+    for token in machinery::tokenize(source, false, syntax.clone()) {
+        let (token, span) = token.map_err(|error| syntax_error(&error))?;
+        match token {
+            Token::VariableStart | Token::BlockStart => tokens = 0,
+            Token::Ident("elif") if tokens == 0 => elifs += 1,
+            _ => tokens += 1,
+        }
+        if tokens > TAG_TOKENS_MAX || elifs > ELIF_MAX {
+            return Err(TemplateError::Syntax {
+                line: usize::from(span.start_line),
+                reason: "too long or too many branches for a chat template".to_owned(),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn reason(error: &Error) -> String {

@@ -57,25 +57,15 @@ fn main() -> ExitCode {
     for target in chosen {
         failed |= !report(&run, target);
     }
-    if failed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    }
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 fn names() -> String {
-    targets::ALL
-        .iter()
-        .map(|target| target.name)
-        .collect::<Vec<_>>()
-        .join(", ")
+    targets::ALL.iter().map(|target| target.name).collect::<Vec<_>>().join(", ")
 }
 
 fn write_seeds(target: Target) -> std::io::Result<()> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("corpus")
-        .join(target.name);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target.name);
     std::fs::create_dir_all(&folder)?;
     for (index, seed) in (target.seeds)().iter().enumerate() {
         std::fs::write(folder.join(format!("seed-{index}")), seed)?;
@@ -87,11 +77,7 @@ fn report(run: &Run, target: Target) -> bool {
     let started = Instant::now();
     match run.target(target) {
         Ok(count) => {
-            println!(
-                "{}: {count} inputs, {:.1} s",
-                target.name,
-                started.elapsed().as_secs_f64()
-            );
+            println!("{}: {count} inputs, {:.1} s", target.name, started.elapsed().as_secs_f64());
             true
         }
         Err(failure) => {

@@ -2,5 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod skip;
+mod tiny;
 
 pub use skip::{shared_data, skip};
+pub use tiny::{TinyModel, byte_tokenizer, import, tiny_architecture};

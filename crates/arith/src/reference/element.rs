@@ -46,21 +46,18 @@ pub fn embed(weights: &WeightRow, row: &mut [u16]) {
     }
 }
 
-/// The mean of sound rows: each element rounded to 2^-20, summed in i64, divided once.
-///
-/// Elements of magnitude 2^20 and above saturate.
-#[must_use]
-pub fn mean_pool(rows: &[Vec<f32>]) -> Vec<f32> {
-    let width = rows.first().map_or(0, Vec::len);
+/// Adds a sound row to integer sums: each element rounded to 2^-20; 2^20 and above saturate.
+pub fn pool_add(sums: &mut [i64], row: &[f32]) {
     let unit = f64::from(1_u32 << POOL_BITS);
     let limit = unit * unit;
-    (0..width)
-        .map(|i| {
-            let sum: i64 = rows
-                .iter()
-                .map(|row| (f64::from(row[i]) * unit).clamp(-limit, limit).round_ties_even() as i64)
-                .sum();
-            (sum as f64 / (rows.len() as f64 * unit)) as f32
-        })
-        .collect()
+    for (sum, &y) in sums.iter_mut().zip(row) {
+        *sum += (f64::from(y) * unit).clamp(-limit, limit).round_ties_even() as i64;
+    }
+}
+
+/// The mean of the `count` rows that were added.
+#[must_use]
+pub fn pool_mean(sums: &[i64], count: usize) -> Vec<f32> {
+    let unit = f64::from(1_u32 << POOL_BITS);
+    sums.iter().map(|&sum| (sum as f64 / (count as f64 * unit)) as f32).collect()
 }

@@ -8,7 +8,7 @@ pub(super) const INSTRUCTIONS_MAX: u64 = 10_000_000;
 /// Bytes of all texts and lists made on the way, together.
 pub(super) const MADE_BYTES_MAX: usize = 128 << 20;
 /// Bytes looked at by comparisons, searches and filters, together.
-pub(super) const LOOKED_BYTES_MAX: usize = 2 << 30;
+pub(super) const LOOKED_BYTES_MAX: usize = 512 << 20;
 /// Lists in lists.
 pub(super) const DEPTH_MAX: usize = 64;
 /// What an element of a list or map counts as.

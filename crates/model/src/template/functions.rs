@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use minijinja::formatting::{FormatStyle, format};
-use minijinja::value::{Kwargs, Object, ObjectRepr, Rest, ValueKind};
+use minijinja::value::{Kwargs, Object, ObjectRepr, Rest, Tuple, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, Output, State, Value};
 use minijinja_contrib::pycompat;
 
@@ -38,6 +38,7 @@ pub(super) fn install(environment: &mut Environment<'_>) {
     environment.add_function(guard::LOOK, look);
     environment.add_function(guard::WALK, walk);
     environment.add_function(guard::STORE, walk);
+    environment.add_function(guard::SLICE, slice);
     environment.add_function(guard::ITERATE, iterate);
     environment.add_function(guard::ATTRIBUTE, attribute);
     environment.add_function("raise_exception", raise_exception);
@@ -49,6 +50,14 @@ pub(super) fn install(environment: &mut Environment<'_>) {
     environment.add_filter("indent", indent);
     environment.add_filter("format", format_text);
     environment.add_filter("trim", trim);
+    environment.add_filter("int", to_int);
+    environment.add_filter("float", to_float);
+    environment.add_filter("length", length);
+    environment.add_filter("count", length);
+    environment.add_test("iterable", is_iterable);
+    environment.add_test("sequence", is_sequence);
+    environment
+        .add_test("number", |value: Value| value.is_number() || value.kind() == ValueKind::Bool);
     // These nest lists, or make lists of any length, and chat templates do not use them.
     for name in ["batch", "slice", "groupby", "zip", "chain", "pprint"] {
         environment.remove_filter(name);
@@ -225,6 +234,63 @@ fn remainder(left: Value, right: Value) -> Result<Value, Error> {
     arithmetic(&left, &right, "%", floor, |left, right| left - right * (left / right).floor())
 }
 
+/// `a[start:stop:step]`; the engine's own panics on an empty list with a negative step.
+fn slice(
+    state: &mut State,
+    value: Value,
+    start: Option<i64>,
+    stop: Option<i64>,
+    step: Option<i64>,
+) -> Result<Value, Error> {
+    let step = step.unwrap_or(1);
+    if step == 0 {
+        return Err(refuse("a slice with step 0"));
+    }
+    Budget::of(state).look(size(&value))?;
+    if let Some(text) = value.as_str() {
+        let characters: Vec<char> = text.chars().collect();
+        let picked = positions(characters.len(), start, stop, step);
+        let sliced: String = picked.map(|at| characters[at]).collect();
+        Budget::of(state).make(sliced.len())?;
+        return Ok(Value::from(sliced));
+    }
+    if !matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable) {
+        let words = format!("a {} cannot be sliced", value.kind());
+        return Err(Error::new(ErrorKind::InvalidOperation, words));
+    }
+    let items = value.try_iter()?.checked().collect::<Result<Vec<_>, _>>()?;
+    let picked = positions(items.len(), start, stop, step);
+    let sliced: Vec<Value> = picked.map(|at| items[at].clone()).collect();
+    Budget::of(state).make(sliced.len() * ELEMENT_BYTES)?;
+    Ok(if value.is_tuple() { Value::from(Tuple::from(sliced)) } else { Value::from(sliced) })
+}
+
+/// The positions that a slice of `count` elements picks, by Python's rules.
+fn positions(
+    count: usize,
+    start: Option<i64>,
+    stop: Option<i64>,
+    step: i64,
+) -> impl Iterator<Item = usize> {
+    let count = count as i64;
+    // A negative step goes down to -1, which is before the first.
+    let (low, high) = if step > 0 { (0, count) } else { (-1, count - 1) };
+    let place = |bound: Option<i64>, default: i64| match bound {
+        None => default,
+        Some(bound) if bound < 0 => bound.saturating_add(count).clamp(low, high),
+        Some(bound) => bound.clamp(low, high),
+    };
+    let (start, stop) = if step > 0 {
+        (place(start, low), place(stop, high))
+    } else {
+        (place(start, high), place(stop, low))
+    };
+    let inside = move |at: &i64| if step > 0 { *at < stop } else { *at > stop };
+    std::iter::successors(Some(start), move |at| at.checked_add(step))
+        .take_while(inside)
+        .map(|at| at as usize)
+}
+
 /// Bytes of a text, or of the elements of a list or map.
 fn size(value: &Value) -> usize {
     match value.as_str() {
@@ -233,9 +299,20 @@ fn size(value: &Value) -> usize {
     }
 }
 
+/// A result; of a list that the engine would make on the way, the list itself: such lists can stand
+/// on one another without end, and going over them goes down the stack.
 fn made(state: &mut State, value: Value) -> Result<Value, Error> {
-    Budget::of(state).make(size(&value))?;
-    Ok(value)
+    let budget = Budget::of(state);
+    if value.kind() != ValueKind::Iterable {
+        budget.make(size(&value))?;
+        return Ok(value);
+    }
+    let mut items = Vec::new();
+    for item in value.try_iter()?.checked() {
+        budget.make(ELEMENT_BYTES)?;
+        items.push(item?);
+    }
+    Ok(Value::from(items))
 }
 
 fn look(state: &mut State, value: Value) -> Result<Value, Error> {
@@ -287,6 +364,16 @@ fn iterate(value: Value) -> Result<Value, Error> {
         return Err(refuse("none cannot be iterated over"));
     }
     Ok(value)
+}
+
+fn is_iterable(value: Value) -> bool {
+    !value.is_none() && (value.as_str().is_some() || value.try_iter().is_ok())
+}
+
+/// What has a length and elements; for Jinja2 that is a text and a dictionary too.
+fn is_sequence(value: Value) -> bool {
+    use ValueKind::{Map, Seq, String, Undefined};
+    matches!(value.kind(), Map | Seq | String | Undefined)
 }
 
 /// A method of a dictionary that is not called.
@@ -444,6 +531,44 @@ fn trim(state: &mut State, text: Value, characters: Option<String>) -> Result<Va
     check_strip(&characters)?;
     let characters: Vec<char> = characters.chars().collect();
     Ok(Value::from(text.trim_matches(characters.as_slice())))
+}
+
+/// A whole number, or `default` for what is none.
+fn to_int(value: Value, default: Option<Value>) -> Value {
+    let whole = |float: f64| (float.abs() < 1e18).then(|| Value::from(float.trunc() as i64));
+    let number = match value.as_str().map(str::trim) {
+        Some(text) => match text.parse::<i64>() {
+            Ok(number) => Some(Value::from(number)),
+            Err(_) => text.parse().ok().and_then(whole),
+        },
+        None if value.is_integer() => Some(value),
+        None if value.kind() == ValueKind::Bool => Some(Value::from(i64::from(value.is_true()))),
+        None => f64::try_from(value).ok().and_then(whole),
+    };
+    number.or(default).unwrap_or_else(|| Value::from(0))
+}
+
+/// A float, or `default` for what is none.
+fn to_float(value: Value, default: Option<Value>) -> Value {
+    let number = match value.as_str() {
+        Some(text) => text.trim().parse().ok(),
+        None => f64::try_from(value).ok(),
+    };
+    number.map(Value::from).or(default).unwrap_or_else(|| Value::from(0.0))
+}
+
+fn length(value: Value) -> Result<Value, Error> {
+    if value.is_undefined() {
+        return Ok(Value::from(0));
+    }
+    let count = match value.as_str() {
+        Some(text) => Some(text.chars().count()),
+        None => value.len(),
+    };
+    count.map(Value::from).ok_or_else(|| {
+        let words = format!("a {} has no length", value.kind());
+        Error::new(ErrorKind::InvalidOperation, words)
+    })
 }
 
 fn check_strip(characters: &str) -> Result<(), Error> {

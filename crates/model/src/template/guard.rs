@@ -5,8 +5,8 @@
 //! So the parsed template is written out again, with
 //!
 //! - literal text as `{{ "…" }}`;
-//! - `a + b`, `a ~ b`, `a * b`, `a % b` as calls of [`ADD`], [`CONCAT`], [`MULTIPLY`],
-//!   [`REMAINDER`];
+//! - `a + b`, `a ~ b`, `a * b`, `a % b`, `a[b:c]` as calls of [`ADD`], [`CONCAT`], [`MULTIPLY`],
+//!   [`REMAINDER`], [`SLICE`];
 //! - results of filters and methods in [`MADE`], what they read in [`LOOK`];
 //! - operands of comparisons, and elements of new lists and maps, in [`WALK`];
 //! - what is stored in a namespace in [`STORE`];
@@ -33,6 +33,7 @@ pub(super) const LOOK: &str = "__shoal_look";
 pub(super) const WALK: &str = "__shoal_walk";
 pub(super) const STORE: &str = "__shoal_store";
 pub(super) const ITERATE: &str = "__shoal_iterate";
+pub(super) const SLICE: &str = "__shoal_slice";
 pub(super) const ATTRIBUTE: &str = "__shoal_attribute";
 
 /// Filters that compare elements with one another or with an argument.
@@ -50,7 +51,7 @@ const COMPARING_FILTERS: [&str; 11] = [
     "join",
 ];
 /// Tests that look at nothing but the kind of a value.
-const CHEAP_TESTS: [&str; 14] = [
+const CHEAP_TESTS: [&str; 13] = [
     "defined",
     "undefined",
     "none",
@@ -64,7 +65,6 @@ const CHEAP_TESTS: [&str; 14] = [
     "mapping",
     "sequence",
     "iterable",
-    "callable",
 ];
 
 /// Methods of Python's dictionaries. As an attribute they are found before an entry of that name.
@@ -156,6 +156,14 @@ impl Guard {
                 self.condition(&condition.expr, &condition.true_body, &condition.false_body)?;
                 self.push("{% endif %}");
             }
+            other => self.block(other)?,
+        }
+        Ok(())
+    }
+
+    /// Statements that assign, or that hold others.
+    fn block(&mut self, statement: &Stmt<'_>) -> Written {
+        match statement {
             Stmt::WithBlock(with) => {
                 self.open("{%", with.span().start_line);
                 self.push("with ");
@@ -392,16 +400,16 @@ impl Guard {
             Expr::Var(name) => self.push(name.id),
             Expr::Const(constant) => self.constant(constant)?,
             Expr::Slice(slice) => {
-                let _ = write!(self.out, "{MADE}(");
-                self.read(LOOK, &slice.expr)?;
-                self.push("[");
-                for (index, bound) in [&slice.start, &slice.stop, &slice.step].iter().enumerate() {
-                    self.push(if index > 0 { ":" } else { "" });
-                    if let Some(bound) = bound {
-                        self.operand(bound)?;
+                let _ = write!(self.out, "{SLICE}(");
+                self.expression(&slice.expr)?;
+                for bound in [&slice.start, &slice.stop, &slice.step] {
+                    self.push(", ");
+                    match bound {
+                        Some(bound) => self.expression(bound)?,
+                        None => self.push("none"),
                     }
                 }
-                self.push("])");
+                self.push(")");
             }
             Expr::UnaryOp(operation) => {
                 self.push(match operation.op {

@@ -1,8 +1,6 @@
 //! Values as Python writes them: templates are written for Jinja2, where `{{ x }}` is `str(x)` and
 //! `tojson` is `json.dumps`.
 
-use std::fmt::Write as _;
-
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
 
@@ -77,24 +75,22 @@ impl Writer<'_> {
 
     fn push_quoted(&mut self, text: &str) -> Result<(), Error> {
         let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
-        let mut quoted = String::with_capacity(text.len() + 2);
-        quoted.push(quote);
-        for character in text.chars() {
+        let escape = |character: char| {
             let code = character as u32;
-            let _ = match character {
-                '\\' => write!(quoted, "\\\\"),
-                '\n' => write!(quoted, "\\n"),
-                '\r' => write!(quoted, "\\r"),
-                '\t' => write!(quoted, "\\t"),
-                _ if character == quote => write!(quoted, "\\{quote}"),
-                _ if !is_unprintable(character) => write!(quoted, "{character}"),
-                _ if code < 0x100 => write!(quoted, "\\x{code:02x}"),
-                _ if code < 0x1_0000 => write!(quoted, "\\u{code:04x}"),
-                _ => write!(quoted, "\\U{code:08x}"),
-            };
-        }
-        quoted.push(quote);
-        self.push(&quoted)
+            Some(match character {
+                '\\' => "\\\\".to_owned(),
+                '\n' => "\\n".to_owned(),
+                '\r' => "\\r".to_owned(),
+                '\t' => "\\t".to_owned(),
+                _ if character == quote => format!("\\{quote}"),
+                ' '..='~' => return None,
+                _ if !is_unprintable(character) => return None,
+                _ if code < 0x100 => format!("\\x{code:02x}"),
+                _ if code < 0x1_0000 => format!("\\u{code:04x}"),
+                _ => format!("\\U{code:08x}"),
+            })
+        };
+        self.push(&quoted(text, quote, escape))
     }
 
     /// `json.dumps(value)`
@@ -173,29 +169,43 @@ impl Writer<'_> {
     }
 
     fn push_json_text(&mut self, text: &str, ensure_ascii: bool) -> Result<(), Error> {
-        let mut quoted = String::with_capacity(text.len() + 2);
-        quoted.push('"');
-        for character in text.chars() {
-            let _ = match character {
-                '"' => write!(quoted, "\\\""),
-                '\\' => write!(quoted, "\\\\"),
-                '\n' => write!(quoted, "\\n"),
-                '\r' => write!(quoted, "\\r"),
-                '\t' => write!(quoted, "\\t"),
-                '\u{8}' => write!(quoted, "\\b"),
-                '\u{c}' => write!(quoted, "\\f"),
-                '\0'..='\u{1f}' => write!(quoted, "\\u{:04x}", character as u32),
+        let escape = |character: char| {
+            Some(match character {
+                '"' => "\\\"".to_owned(),
+                '\\' => "\\\\".to_owned(),
+                '\n' => "\\n".to_owned(),
+                '\r' => "\\r".to_owned(),
+                '\t' => "\\t".to_owned(),
+                '\u{8}' => "\\b".to_owned(),
+                '\u{c}' => "\\f".to_owned(),
+                '\0'..='\u{1f}' => format!("\\u{:04x}", character as u32),
                 '\u{7f}'.. if ensure_ascii => {
                     let mut units = [0; 2];
-                    let units = character.encode_utf16(&mut units);
-                    units.iter().try_for_each(|unit| write!(quoted, "\\u{unit:04x}"))
+                    let units = character.encode_utf16(&mut units).iter();
+                    units.map(|unit| format!("\\u{unit:04x}")).collect()
                 }
-                _ => write!(quoted, "{character}"),
-            };
-        }
-        quoted.push('"');
-        self.push(&quoted)
+                _ => return None,
+            })
+        };
+        self.push(&quoted(text, '"', escape))
     }
+}
+
+/// `text` between quotes, with the characters replaced for which `escape` has something.
+fn quoted(text: &str, quote: char, escape: impl Fn(char) -> Option<String>) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push(quote);
+    let mut kept = 0;
+    for (at, character) in text.char_indices() {
+        if let Some(escaped) = escape(character) {
+            quoted.push_str(&text[kept..at]);
+            quoted.push_str(&escaped);
+            kept = at + character.len_utf8();
+        }
+    }
+    quoted.push_str(&text[kept..]);
+    quoted.push(quote);
+    quoted
 }
 
 /// The arguments of `json.dumps`.

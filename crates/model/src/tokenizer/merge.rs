@@ -367,8 +367,8 @@ mod tests {
             for (_, bytes, _) in vocabulary.iter() {
                 for at in 1..bytes.len() {
                     let (left, right) = bytes.split_at(at);
-                    let (left, right) = (index.get(&vocabulary, left), index.get(&vocabulary, right));
-                    pairs.extend(left.zip(right));
+                    let left = index.get(&vocabulary, left);
+                    pairs.extend(left.zip(index.get(&vocabulary, right)));
                 }
             }
             pairs.sort_unstable();

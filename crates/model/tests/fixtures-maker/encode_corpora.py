@@ -213,7 +213,6 @@ def main():
         "text/karpathy+char-rnn/data/tinyshakespeare/input.txt",
         "text/hemingkx+Spec-Bench/data/spec_bench/question.jsonl",
         "text/karpathy+minbpe/tests/taylorswift.txt",
-        "text/mines-opt-ml+decoding-gpt/data/tinystories_10k.txt",
         LINES,
         "tokenizers/Joakimpalm-Zen+gridcore-runner/tests/fixtures/mixed-corpus.txt",
         "tokenizers/ggerganov+llama.cpp/models/ggml-vocab-llama-bpe.gguf.inp",

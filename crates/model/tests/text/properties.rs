@@ -138,7 +138,7 @@ proptest! {
         llama2c in damaged(made::llama2c()),
         ranks in damaged(b"YQ== 0\nYg== 1\nYWI= 2\n".to_vec()),
         hf in damaged(made::spec(&made::bytes_gguf("qwen2")).to_hf().unwrap().tokenizer.into()),
-        config in damaged(br#"{"bos_token": {"content": "<|bos|>"}, "add_bos_token": true}"#.into()),
+        config in damaged(br#"{"bos_token": {"content": "<|bos|>"}, "add_eos_token": 1}"#.into()),
     ) {
         use_it(TokenizerSpec::from_sentencepiece(&model));
         use_it(TokenizerSpec::from_llama2c(&llama2c));

@@ -14,6 +14,7 @@ fn words<T: std::fmt::Debug>(result: Result<T, TokenizerError>) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn each_broken_rule_of_a_description_is_named() {
     type Break = fn(&mut TokenizerSpec);
     let characters: [(&str, Break); 11] = [

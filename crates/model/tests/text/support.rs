@@ -10,6 +10,7 @@ use shoal_model::tokenizer::{
 };
 
 /// The folder of real inputs, if this machine has it. Says so if not.
+#[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 pub(crate) fn shared_data() -> Option<PathBuf> {
     let folder = std::env::var_os("SHOAL_TEST_DATA").map(PathBuf::from);
     if folder.is_none() {
