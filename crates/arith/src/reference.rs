@@ -2,6 +2,7 @@
 
 pub mod attention;
 pub mod element;
+pub mod float;
 pub mod matmul;
 pub mod noise;
 pub mod norm;

@@ -13,7 +13,7 @@ const FORCE_VARIABLE: &str = "SHOAL_ISA";
 pub enum Isa {
     /// Plain Rust, any machine.
     Portable,
-    /// x86-64 with AVX2.
+    /// x86-64 with AVX2 and FMA.
     Avx2,
     /// x86-64 with AVX-512 F, BW, DQ and VL.
     Avx512,
@@ -59,14 +59,15 @@ impl Isa {
     pub fn is_available(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         {
-            let avx512 = is_x86_feature_detected!("avx512f")
+            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx512 = avx2
+                && is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512vl")
-                && is_x86_feature_detected!("avx2");
+                && is_x86_feature_detected!("avx512vl");
             match self {
                 Self::Portable => true,
-                Self::Avx2 => is_x86_feature_detected!("avx2"),
+                Self::Avx2 => avx2,
                 Self::Avx512 => avx512,
                 Self::Avx512Vnni => avx512 && is_x86_feature_detected!("avx512vnni"),
             }

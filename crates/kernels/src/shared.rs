@@ -33,4 +33,14 @@ impl<'a, T> SharedMut<'a, T> {
         // SAFETY: in bounds by the assertion; exclusive by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
     }
+
+    /// Where element `at` lies.
+    ///
+    /// # Panics
+    /// When it is beyond the slice.
+    pub(crate) fn pointer(&self, at: usize) -> *mut T {
+        assert!(at <= self.len, "element within the slice");
+        // SAFETY: in bounds or one past the end, by the assertion.
+        unsafe { self.start.add(at) }
+    }
 }
