@@ -6,6 +6,7 @@
 pub mod attention;
 mod context;
 mod element;
+pub mod float;
 pub mod gemm;
 mod isa;
 mod lanes;
