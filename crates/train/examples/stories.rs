@@ -88,7 +88,7 @@ fn bits_per_byte(k: &Kernels, m: &TrainModel, tok: &Tokenizer, held: &[String], 
 
 fn tiny(name: &str) -> Architecture {
     let (d, l, h, g, k, f) = match name {
-        "tiny" => (224, 6, 7, 7, 32, 600),
+        "tiny" => (192, 6, 6, 3, 32, 512),
         _ => (96, 3, 3, 3, 32, 256),
     };
     Architecture {
@@ -183,7 +183,8 @@ fn train(name: &str, steps: u64, threads: usize) {
     );
     let architecture = tiny(name);
     let recipe = format!("{name} {steps} {lr} {share} {rows_per_step} {}", rows.len());
-    let run = Digest::of(recipe.as_bytes());
+    let run = Digest::of(format!("shoal-{name}").as_bytes());
+    println!("{recipe}");
     let mut model = TrainModel::try_new(architecture).unwrap();
     model.initialize(run);
     println!("{} parameters", model.parameters().all().len());
@@ -279,11 +280,21 @@ fn synth(count: usize, threads: usize) {
     let source =
         source::open_with_tokenizer(&model_path("stories3M-q80.bin"), &model_path("tok4096.bin"))
             .unwrap();
-    let package = shoal_testkit::import(
+    let blobs = shoal_model::package::MemoryBlobs::default();
+    let bytes = std::fs::read(model_path("tok4096.bin")).unwrap();
+    let bytes = TokenizerSpec::from_llama2c(&bytes).unwrap().to_bytes().unwrap();
+    let imported = shoal_model::import::import_blobs(
         &*source,
         shoal_model::package::StoredFormat::I8,
-        shoal_model::package::InputFormat::A8,
+        &bytes,
+        1,
+        &blobs,
+        &|_| true,
     );
+    let manifest = imported.unwrap().finish(|_, _| shoal_model::package::InputFormat::A8);
+    let package =
+        shoal_model::package::Package::open(&manifest.to_bytes(), std::sync::Arc::new(blobs))
+            .unwrap();
     let options =
         EngineOptions { threads, kv_bytes: 1 << 30, sequences: 64, ..EngineOptions::default() };
     let engine = LocalEngine::open(&package, "teacher", None, options).unwrap();
