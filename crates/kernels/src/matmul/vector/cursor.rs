@@ -50,6 +50,19 @@ impl Cursor for Tiles<'_> {
         self.codes = tile.wrapping_add(block * layout.block_bytes);
         self.multipliers = tile.wrapping_add(layout.multipliers_at + block * TILE_ROWS);
         self.offsets = tile.wrapping_add(layout.offsets_at + block * TILE_ROWS * 2);
+        // Multipliers and offsets lie behind the codes and are read with the first of them: what is
+        // asked for ahead of the codes would bring them too late.
+        let next = self.weights.shape().tile((c + 1) % self.weights.shape().tile_columns());
+        let tile = tile.wrapping_add(layout.bytes);
+        let lines = |from: usize, bytes: usize| {
+            for line in (0..bytes).step_by(LINE) {
+                prefetch(tile.wrapping_add(from + line));
+            }
+        };
+        lines(next.multipliers_at + block * TILE_ROWS, GROUP_BLOCKS * TILE_ROWS);
+        if next.offsets_at != next.end {
+            lines(next.offsets_at + block * TILE_ROWS * 2, GROUP_BLOCKS * TILE_ROWS * 2);
+        }
     }
     #[inline(always)]
     unsafe fn advance(&mut self) {
