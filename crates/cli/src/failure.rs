@@ -4,8 +4,9 @@ use std::io;
 
 use serde_json::json;
 use shoal_base::{Blame, GenerateError};
-use shoal_engine::LoadError;
+use shoal_engine::{LoadError, PerplexityError};
 use shoal_kernels::IsaError;
+use shoal_model::export::ExportError;
 use shoal_model::import::ImportError;
 use shoal_model::package::PackageError;
 use shoal_model::source::SourceError;
@@ -73,12 +74,6 @@ impl Failure {
 
     pub(crate) fn interrupted() -> Self {
         Self::new(Code::Interrupted, "interrupted")
-    }
-
-    /// The same with what was being done.
-    pub(crate) fn while_doing(mut self, what: &str) -> Self {
-        self.message = format!("{what}: {}", self.message);
-        self
     }
 
     /// As one JSON object.
@@ -217,13 +212,24 @@ impl From<GenerateError> for Failure {
     }
 }
 
-impl From<GgufWriteError> for Failure {
-    fn from(error: GgufWriteError) -> Self {
+impl From<ExportError> for Failure {
+    fn from(error: ExportError) -> Self {
         let code = match &error {
-            GgufWriteError::Io(error) => of_io(error),
+            ExportError::Write(GgufWriteError::Io(error)) => of_io(error),
+            ExportError::Stopped => return Self::interrupted(),
             _ => Code::BadInput,
         };
         Self::new(code, error.to_string())
+    }
+}
+
+impl From<PerplexityError> for Failure {
+    fn from(error: PerplexityError) -> Self {
+        match error {
+            PerplexityError::Load(error) => error.into(),
+            PerplexityError::Fault(error) => error.into(),
+            _ => Self::usage(error.to_string()),
+        }
     }
 }
 
@@ -252,7 +258,7 @@ mod tests {
         assert_eq!(code(status(500)), Code::Network);
         assert_eq!(code(GenerateError::NoChatTemplate), Code::Usage);
         assert_eq!(code(GenerateError::Overloaded { retry_after_ms: 1 }), Code::NoRoom);
-        assert_eq!(code(GgufWriteError::Io(full())), Code::NoRoom);
+        assert_eq!(code(ExportError::Write(GgufWriteError::Io(full()))), Code::NoRoom);
         let json = Failure::interrupted().to_json();
         assert_eq!(json["error"]["exit_code"], 130);
     }

@@ -1,19 +1,29 @@
 //! From a model file to a package of the store.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use shoal_base::PackageId;
+use shoal_engine::Calibration;
+use shoal_kernels::{Isa, Kernels};
 use shoal_model::import::{
     FormatChoice, ImportProgress, ImportedBlobs, MapReport, QuantizeError, import_blobs,
     import_tokenizer, planned_bytes,
 };
-use shoal_model::package::{InputFormat, Manifest, StoredFormat};
+use shoal_model::package::{InputFormat, Manifest, Package, StoredFormat};
 use shoal_model::source::{self, WeightSource};
-use shoal_store::PackageName;
+use shoal_model::tokenizer::{EncodeOptions, Tokenizer, TokenizerSpec};
+use shoal_store::{Import, PackageName};
 
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::{interrupt, progress};
+
+/// Runs through a new package to see which inputs need 12 bits. Part of what decides the id of an
+/// imported package: another text may choose otherwise.
+const CALIBRATION_TEXT: &str = include_str!("calibration.txt");
+/// Tokens of it that are used.
+const CALIBRATION_TOKENS_MAX: usize = 256;
 
 /// How to import.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::Args)]
@@ -22,7 +32,7 @@ pub(crate) struct ImportOptions {
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
 
-    /// `high` quantizes all inputs to 12 bits: slower, for models with large outliers
+    /// `standard` gives 12 bits to the inputs that need them, `high` to all: slower, more exact
     #[arg(long, value_enum, default_value_t)]
     pub(crate) fidelity: Fidelity,
 }
@@ -82,7 +92,8 @@ pub(crate) fn import(
         Format::I4 => FormatChoice::I4,
     };
     let weights = weights.resolve(source);
-    let tokenizer = import_tokenizer(source)?.to_bytes()?;
+    let spec = import_tokenizer(source)?;
+    let tokenizer = spec.to_bytes()?;
     let bytes = planned_bytes(source, weights, tokenizer.len());
     let staged = session.store()?.begin_import(bytes)?;
     let bar = progress::parts(&format!("importing {}", source.name()), session.json);
@@ -93,7 +104,10 @@ pub(crate) fn import(
     };
     let blobs = import_blobs(source, weights, &tokenizer, session.threads, &staged, &told)?;
     let error = total(&blobs.report);
-    let manifest = choose_inputs(blobs, options.fidelity);
+    let manifest = match options.fidelity {
+        Fidelity::High => blobs.finish(|_, _| InputFormat::A12),
+        Fidelity::Standard => calibrate(session, &staged, blobs, spec)?,
+    };
     bar.finish_and_clear();
     interrupt::check()?;
     let committed = staged.commit(&manifest, Some(&name))?;
@@ -107,13 +121,26 @@ pub(crate) fn import(
     })
 }
 
-/// The one place that decides how the inputs of each map are quantized.
-fn choose_inputs(blobs: ImportedBlobs, fidelity: Fidelity) -> Manifest {
-    let inputs = match fidelity {
-        Fidelity::Standard => InputFormat::A8,
-        Fidelity::High => InputFormat::A12,
-    };
-    blobs.finish(|_, _| inputs)
+/// Lets the package compute a text and gives 12 bits to the inputs that need them.
+fn calibrate(
+    session: &Session,
+    staged: &Import,
+    blobs: ImportedBlobs,
+    spec: TokenizerSpec,
+) -> Result<Manifest, Failure> {
+    let provisional = Package::open(&blobs.provisional().to_bytes(), staged.blobs())?;
+    let tokenizer = Tokenizer::new(spec)?;
+    let tokens = tokenizer.encode(CALIBRATION_TEXT, EncodeOptions::default());
+    // A vocabulary that cannot write this text is measured with what it can: nothing.
+    let mut tokens = tokens.unwrap_or_default();
+    let context = provisional.manifest().architecture.context_tokens as usize;
+    tokens.truncate(CALIBRATION_TOKENS_MAX.min(context));
+    let kernels = Arc::new(Kernels::new(Isa::choose()?, session.threads)?);
+    let go_on = |_: f64| !interrupt::is_asked();
+    match Calibration::measure(&provisional, &kernels, &tokens, &go_on)? {
+        Some(measured) => Ok(blobs.finish(|kind, slot| measured.choose(kind, slot))),
+        None => Err(Failure::interrupted()),
+    }
 }
 
 fn total(report: &[MapReport]) -> QuantizeError {

@@ -11,6 +11,7 @@ mod failure;
 mod generation;
 mod import;
 mod interrupt;
+mod measure;
 mod models;
 mod output;
 mod program;

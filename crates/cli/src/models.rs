@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use shoal_base::Digest;
 use shoal_engine::{EngineOptions, LocalEngine};
-use shoal_model::package::Package;
+use shoal_model::package::{BlobKind, Package};
+use shoal_model::tokenizer::{Tokenizer, TokenizerSpec};
 use shoal_store::{PackageName, StoreError};
 
 use crate::failure::{Code, Failure, at_path};
@@ -111,6 +112,12 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     }
     files.sort_unstable();
     Ok(files)
+}
+
+/// The tokenizer of a package.
+pub(crate) fn tokenizer(package: &Package) -> Result<Tokenizer, Failure> {
+    let bytes = package.bytes(BlobKind::Tokenizer)?;
+    Ok(Tokenizer::new(TokenizerSpec::from_bytes(&bytes)?)?)
 }
 
 /// Loads a model, with a draft model if there is one.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{model, run};
+use crate::commands::{bench, chat, completions, doctor, eval, model, run, tokenize};
 use crate::failure::{Code, Failure};
 use crate::output;
 use crate::session::{Common, Session};
@@ -24,9 +24,23 @@ pub(crate) struct Program {
 enum Command {
     /// Answer one prompt
     Run(run::Args),
+    /// Talk with a model
+    Chat(chat::Args),
     /// Import, list, verify, remove and export models
     #[command(subcommand)]
     Model(model::Command),
+    /// Turn text into token ids, or ids into text
+    Tokenize(tokenize::Args),
+    /// Measure speed
+    #[command(subcommand)]
+    Bench(bench::Command),
+    /// Measure quality
+    #[command(subcommand)]
+    Eval(eval::Command),
+    /// Look at the machine and the data folder, and repair what can be repaired
+    Doctor(doctor::Args),
+    /// Print completions for a shell
+    Completions(completions::Args),
 }
 
 /// Parses the arguments, runs the command, says what went wrong.
@@ -46,10 +60,19 @@ pub(crate) fn run() -> ExitCode {
 }
 
 fn dispatch(program: Program) -> Result<ExitCode, Failure> {
+    if let Command::Completions(args) = &program.command {
+        return completions::run(args);
+    }
     let session = Session::open(&program.common)?;
     match program.command {
         Command::Run(args) => run::run(&session, &args),
+        Command::Chat(args) => chat::run(&session, &args),
         Command::Model(command) => model::run(&session, &command),
+        Command::Tokenize(args) => tokenize::run(&session, &args),
+        Command::Bench(command) => bench::run(&session, &command),
+        Command::Eval(command) => eval::run(&session, &command),
+        Command::Doctor(args) => doctor::run(&session, &args),
+        Command::Completions(args) => completions::run(&args),
     }
 }
 

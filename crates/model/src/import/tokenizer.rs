@@ -26,7 +26,7 @@ pub fn import_tokenizer(source: &dyn WeightSource) -> Result<TokenizerSpec, Impo
     if tokens > rows || rows - tokens > padding_max {
         return Err(ImportError::Mismatch { tokens, rows });
     }
-    Ok(pad(spec, rows))
+    Ok(spec.with_rows(rows)?)
 }
 
 fn read(files: TokenizerFiles) -> Result<TokenizerSpec, TokenizerError> {
@@ -71,17 +71,6 @@ fn gguf(v: GgufVocabulary) -> GgufTokenizer {
         remove_extra_whitespaces: v.remove_extra_whitespaces,
         charsmap_bytes: v.precompiled_charsmap.map_or(0, |map| map.len()),
     }
-}
-
-/// Rows that no text becomes, at the end.
-fn pad(mut spec: TokenizerSpec, rows: usize) -> TokenizerSpec {
-    for id in spec.vocabulary.len()..rows {
-        spec.vocabulary.push(format!("[PAD{id}]").as_bytes(), TokenKind::Unused);
-    }
-    if let MergeModel::Scores(scores) = &mut spec.model {
-        scores.resize(rows, 0.0);
-    }
-    spec
 }
 
 /// What the files beside a `SentencePiece` model say: tokens after its own, and which of them
@@ -195,13 +184,5 @@ mod tests {
         let gap = settings("{}", r#"{"<x>": 9}"#);
         assert!(add_settings(&mut spec, &gap).is_err());
         assert!(add_settings(&mut spec, &settings("[]", "{}")).is_err());
-    }
-
-    #[test]
-    fn padding_adds_rows_that_are_never_made() {
-        let spec = pad(spec(), 8);
-        assert_eq!(spec.vocabulary.len(), 8);
-        assert_eq!(spec.vocabulary.kind(TokenId(7)), Some(TokenKind::Unused));
-        spec.check().unwrap();
     }
 }
