@@ -100,7 +100,7 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
         path.is_dir()
             || file == path
             || part_of.as_ref().is_some_and(|first| name.starts_with(first))
-            || (is_checkpoint && name.starts_with("tok") && name.ends_with(".bin"))
+            || (is_checkpoint && name.starts_with("tok"))
     };
     let entries = fs::read_dir(folder).map_err(|error| at_path(folder, &error))?;
     let mut files = Vec::new();

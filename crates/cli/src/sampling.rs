@@ -16,7 +16,7 @@ pub(crate) struct SamplingArgs {
     pub(crate) max_tokens: Option<u32>,
 
     /// 0 always takes the most probable token
-    #[arg(long, short, value_name = "T", default_value_t = 1.0)]
+    #[arg(long, short, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true)]
     temperature: f32,
 
     /// Keep the K most probable tokens; 0 keeps all
