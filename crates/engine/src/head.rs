@@ -8,6 +8,7 @@ use shoal_kernels::{Kernels, Quantized};
 use shoal_model::package::{BlobKind, LinearSlot, Package};
 
 use crate::LoadError;
+use crate::calibrate::Probe;
 use crate::weights::Map;
 
 /// Tokens to rows, rows to logits.
@@ -104,6 +105,16 @@ impl Head {
         let rows = logits.chunks_exact(shape.rows);
         let unsound = |row: &[f32]| !row.iter().all(|&y| shoal_arith::scalar::is_sound(y));
         rows.zip(faults).map(|(row, fault)| fault.into_inner() || unsound(row)).collect()
+    }
+
+    /// Shows the product for the logits of `rows` to `probe`.
+    pub(crate) fn probe(&mut self, rows: &[u16], probe: &Probe) {
+        self.norm(rows);
+        let name = match self.output {
+            Some(_) => (BlobKind::Head, LinearSlot::OutputHead),
+            None => (BlobKind::Embedding, LinearSlot::Embedding),
+        };
+        probe.compare(&self.kernels, name, self.output_map(), &self.x);
     }
 
     fn output_map(&self) -> &Map {

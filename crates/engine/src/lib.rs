@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod calibrate;
 mod check;
 mod draft;
 mod error;
@@ -14,6 +15,7 @@ mod grammar;
 mod head;
 mod kv;
 mod local;
+mod perplexity;
 mod prefix;
 mod prompt;
 mod scheduler;
@@ -23,9 +25,11 @@ mod stop;
 mod weights;
 
 pub use answer::{Answer, Next};
+pub use calibrate::{Calibration, ERROR_MAX};
 pub use error::LoadError;
 pub use head::Head;
 pub use kv::{KvCache, KvError, PageKey, SequenceId};
 pub use local::{EngineOptions, LocalEngine};
+pub use perplexity::{Perplexity, PerplexityError, Window, perplexity};
 pub use stage::{Segment, SegmentKind, Stage, StepFaults};
 pub use stats::EngineStats;

@@ -11,12 +11,13 @@ use shoal_kernels::attention::{
     Span, TreePage,
 };
 use shoal_kernels::{Kernels, QuantizeNeeds, Quantized};
-use shoal_model::package::Package;
+use shoal_model::package::{BlobKind, LinearSlot, Package};
 use shoal_model::{Architecture, LinearPart, RopeLayout};
 
 use crate::LoadError;
+use crate::calibrate::Probe;
 use crate::kv::{KvCache, KvError, SequenceId};
-use crate::weights::{Layer, Map, load_layers};
+use crate::weights::{Layer, load_layers};
 
 /// Rows of a sequence that share the pages they see; small, so that threads get equal parts.
 const SPAN_ROWS: usize = 8;
@@ -184,6 +185,25 @@ impl Stage {
         segments: &[Segment],
         rows: &mut [u16],
     ) -> Result<StepFaults, KvError> {
+        self.compute(segments, rows, None)
+    }
+
+    /// The same, with every product shown to `probe`.
+    pub(crate) fn forward_probed(
+        &mut self,
+        segments: &[Segment],
+        rows: &mut [u16],
+        probe: &Probe,
+    ) -> Result<StepFaults, KvError> {
+        self.compute(segments, rows, Some(probe))
+    }
+
+    fn compute(
+        &mut self,
+        segments: &[Segment],
+        rows: &mut [u16],
+        probe: Option<&Probe>,
+    ) -> Result<StepFaults, KvError> {
         let plan = self.plan(segments)?;
         let count = plan.positions.len();
         let width = self.architecture.model_width as usize;
@@ -201,6 +221,7 @@ impl Stage {
                 score_scale: self.score_scale,
                 plan: &plan,
                 faults: &flags,
+                probe: probe.map(|probe| (probe, BlobKind::Layer(self.first_layer + index as u32))),
             };
             step.run(cache, scratch, rows);
             for (fault, flag) in faults.iter_mut().zip(&flags) {
@@ -340,6 +361,8 @@ struct LayerStep<'a> {
     score_scale: f32,
     plan: &'a StepPlan,
     faults: &'a [AtomicBool],
+    /// Who looks on, and the name of the layer.
+    probe: Option<(&'a Probe, BlobKind)>,
 }
 
 impl LayerStep<'_> {
@@ -360,10 +383,9 @@ impl LayerStep<'_> {
 
     /// From the normed rows in `x` to the attention output in `x`.
     fn attention(&self, cache: &mut KvCache, scratch: &mut Scratch) {
-        let [q, k, v] =
-            [LinearPart::Query, LinearPart::Key, LinearPart::Value].map(|p| self.layer.map(p));
         let Scratch { x, query, key, value, quantized, queries, cos, sin, .. } = scratch;
-        self.multiply(&[q, k, v], x, quantized, &mut [query, key, value]);
+        let parts = [LinearPart::Query, LinearPart::Key, LinearPart::Value];
+        self.multiply(&parts, x, quantized, &mut [query, key, value]);
         let rope = RopeRows {
             cos,
             sin,
@@ -401,33 +423,37 @@ impl LayerStep<'_> {
             })
             .collect();
         self.kernels.attend(&cache.pool, self.index, queries, &self.plan.rows, &spans, query);
-        let output = self.layer.map(LinearPart::AttentionOutput);
-        self.multiply(&[output], query, quantized, &mut [x]);
+        self.multiply(&[LinearPart::AttentionOutput], query, quantized, &mut [x]);
     }
 
     /// From the normed rows in `x` to the MLP output in `x`.
     fn mlp(&self, scratch: &mut Scratch) {
         let Scratch { x, gate, up, quantized, .. } = scratch;
-        let maps = [self.layer.map(LinearPart::Gate), self.layer.map(LinearPart::Up)];
-        self.multiply(&maps, x, quantized, &mut [gate, up]);
+        self.multiply(&[LinearPart::Gate, LinearPart::Up], x, quantized, &mut [gate, up]);
         let width = self.architecture.mlp_width as usize;
         self.kernels.silu_mul(gate, up, width, self.faults);
-        self.multiply(&[self.layer.map(LinearPart::Down)], gate, quantized, &mut [x]);
+        self.multiply(&[LinearPart::Down], gate, quantized, &mut [x]);
     }
 
     /// Multiplies the same rows with several maps; quantizes once per format of inputs.
     fn multiply(
         &self,
-        maps: &[&Map],
+        parts: &[LinearPart],
         x: &[f32],
         quantized: &mut Quantized,
         outputs: &mut [&mut Vec<f32>],
     ) {
+        let maps = || parts.iter().map(|&part| self.layer.map(part));
+        if let Some((probe, kind)) = self.probe {
+            for &part in parts {
+                let slot = LinearSlot::Part(part);
+                probe.compare(self.kernels, (kind, slot), self.layer.map(part), x);
+            }
+        }
         let mut done = None;
-        for (map, out) in maps.iter().zip(outputs) {
+        for (map, out) in maps().zip(outputs) {
             if done != Some(map.inputs) {
-                let needs = maps
-                    .iter()
+                let needs = maps()
                     .filter(|other| other.inputs == map.inputs)
                     .map(|map| map.needs(self.kernels))
                     .fold(QuantizeNeeds::default(), QuantizeNeeds::and);

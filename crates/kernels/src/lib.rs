@@ -12,6 +12,7 @@ mod isa;
 mod lanes;
 mod linear;
 mod matmul;
+mod memory;
 mod per_isa;
 mod quantized;
 mod shared;

@@ -6,16 +6,19 @@
 
 mod quantize;
 mod tables;
+mod tokenizer;
 mod write;
 
 use shoal_base::Digest;
 
 use crate::package::{BlobEntry, BlobKind, InputFormat, LinearSlot, Manifest, StoredFormat};
 use crate::source::{SourceError, WeightSource};
+use crate::tokenizer::TokenizerError;
 
 pub use quantize::{QuantizeError, ScaleOutOfRange, quantize_row};
 pub use tables::rope_tables;
-pub use write::import_blobs;
+pub use tokenizer::import_tokenizer;
+pub use write::{import_blobs, planned_bytes};
 
 /// Stored bits per weight up to which `auto` imports to 4 bits.
 const AUTO_I4_BITS: f64 = 4.5;
@@ -94,6 +97,17 @@ pub enum ImportError {
     /// The source.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// The tokenizer.
+    #[error("tokenizer: {0}")]
+    Tokenizer(#[from] TokenizerError),
+    /// The tokenizer belongs to another model.
+    #[error("tokenizer of {tokens} tokens for an embedding of {rows} rows: they do not match")]
+    Mismatch {
+        /// Tokens it has.
+        tokens: usize,
+        /// Rows of the embedding.
+        rows: usize,
+    },
     /// The place the package is written to.
     #[error("writing {kind}: {error}")]
     Sink {

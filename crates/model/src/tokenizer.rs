@@ -25,6 +25,7 @@ mod llama2c;
 mod merge;
 mod merge_list;
 mod pretokenizer;
+mod rows;
 mod sentencepiece;
 mod spec;
 mod tiktoken;

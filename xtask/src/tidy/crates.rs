@@ -45,7 +45,7 @@ const EDGES: [(&str, &[&str]); 17] = [
         ],
     ),
     ("gateway", &["base"]),
-    ("cli", &["base", "engine", "gateway", "model", "node", "store", "train"]),
+    ("cli", &["base", "engine", "gateway", "kernels", "model", "node", "store", "train"]),
 ];
 
 /// Libraries that only some crates may use: the prefix of the name, then the folders.

@@ -53,15 +53,7 @@ pub fn import_blobs(
     progress: &OnProgress<'_>,
 ) -> Result<ImportedBlobs, ImportError> {
     let architecture = source.architecture();
-    let import = Import {
-        source,
-        architecture,
-        weights,
-        threads: threads.max(1),
-        progress,
-        weights_done: AtomicU64::new(0),
-        weights_total: architecture.tensors().map(|(_, (r, c))| (r * c) as u64).sum(),
-    };
+    let import = Import::new(source, weights, threads, progress);
     let mut report = Vec::new();
     let mut blobs = Vec::new();
     for kind in Manifest::kinds(architecture) {
@@ -84,7 +76,47 @@ pub fn import_blobs(
     Ok(ImportedBlobs { manifest, report })
 }
 
-impl Import<'_> {
+/// Bytes of all blobs that [`import_blobs`] will write; 2^64 - 1 for shapes that it refuses.
+#[must_use]
+pub fn planned_bytes(
+    source: &dyn WeightSource,
+    weights: StoredFormat,
+    tokenizer_bytes: usize,
+) -> u64 {
+    let architecture = source.architecture();
+    let import = Import::new(source, weights, 1, &|_| true);
+    let blobs = Manifest::kinds(architecture).map(|kind| {
+        let entry = import.entry(kind, tokenizer_bytes);
+        BlobPlan::new(architecture, &entry).map_or(u64::MAX, |plan| plan.bytes as u64)
+    });
+    blobs.fold(0, u64::saturating_add)
+}
+
+impl<'a> Import<'a> {
+    fn new(
+        source: &'a dyn WeightSource,
+        weights: StoredFormat,
+        threads: usize,
+        progress: &'a OnProgress<'a>,
+    ) -> Self {
+        let architecture = source.architecture();
+        let threads = threads.max(1);
+        let weights_total = architecture.tensors().map(|(_, (r, c))| (r * c) as u64).sum();
+        let weights_done = AtomicU64::new(0);
+        Self { source, architecture, weights, threads, progress, weights_done, weights_total }
+    }
+
+    /// The entry of a blob whose bytes are not written yet.
+    fn entry(&self, kind: BlobKind, tokenizer_bytes: usize) -> BlobEntry {
+        BlobEntry {
+            kind,
+            bytes: tokenizer_bytes as u64,
+            blake3: Digest([0; 32]),
+            tiles: Digest([0; 32]),
+            linears: self.linears(kind),
+        }
+    }
+
     fn blob(
         &self,
         kind: BlobKind,
@@ -96,13 +128,7 @@ impl Import<'_> {
             BlobKind::Tables => encode(&rope_tables(self.architecture)),
             _ => Vec::new(),
         };
-        let mut entry = BlobEntry {
-            kind,
-            bytes: tokenizer.len() as u64,
-            blake3: Digest([0; 32]),
-            tiles: Digest([0; 32]),
-            linears: self.linears(kind),
-        };
+        let mut entry = self.entry(kind, tokenizer.len());
         let plan = BlobPlan::new(self.architecture, &entry)
             .expect("the importer lists the maps of the architecture");
         entry.bytes = plan.bytes as u64;

@@ -8,6 +8,7 @@ use super::error::{TokenizerError, check_limit};
 use super::limits;
 use super::merge_list::{scores_of, text_ids};
 use super::pretokenizer::{NamedPreTokenizer, PreTokenizer};
+use super::rows::drop_unused_rows;
 use super::spec::{
     Alphabet, Margins, MergeModel, Normalizer, SpacePrefix, SpecialIds, TokenizerSpec,
 };
@@ -269,15 +270,6 @@ fn read_tokens(fields: &GgufTokenizer, alphabet: Alphabet) -> Result<Vocabulary,
     }
     end_of_turn::correct_kinds(&mut vocabulary);
     Ok(vocabulary)
-}
-
-/// Drops unused tokens at the end: they are rows of the weights, not part of the tokenizer.
-fn drop_unused_rows(vocabulary: &mut Vocabulary, special: &SpecialIds) {
-    let named = [special.bos, special.eos, special.unk, special.pad].into_iter().flatten();
-    let named = named.chain(special.end_of_turn.iter().copied());
-    let used = vocabulary.iter().filter(|(_, _, kind)| *kind != TokenKind::Unused);
-    let last = used.map(|(id, _, _)| id).chain(named).max();
-    vocabulary.truncate(last.map_or(0, |id| id.index() + 1));
 }
 
 /// The kind of a token in files that do not say.

@@ -1,0 +1,10 @@
+//! One module for each command.
+
+pub(crate) mod bench;
+pub(crate) mod chat;
+pub(crate) mod completions;
+pub(crate) mod doctor;
+pub(crate) mod eval;
+pub(crate) mod model;
+pub(crate) mod run;
+pub(crate) mod tokenize;

@@ -1,0 +1,24 @@
+//! The program `shoal`: words as typed, a plan, an exit code.
+//!
+//! Layer 4. Owns: arguments, the configuration file, what is printed and with which exit code.
+//! Does not own anything that another program could want: that is in the crates below. Commands
+//! and exit codes: `docs/reference/cli.md`.
+#![forbid(unsafe_code)]
+
+mod commands;
+mod config;
+mod failure;
+mod generation;
+mod import;
+mod interrupt;
+mod measure;
+mod models;
+mod output;
+mod program;
+mod progress;
+mod sampling;
+mod session;
+
+fn main() -> std::process::ExitCode {
+    program::run()
+}

@@ -1,0 +1,39 @@
+//! Progress bars, on a terminal only.
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// How often a bar moves by itself.
+const TICK: Duration = Duration::from_millis(120);
+
+fn bar(template: &str, hidden: bool) -> ProgressBar {
+    // Tests and logs are no place for a bar, and JSON means that a program reads.
+    if hidden || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template(template).expect("the template is valid");
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style);
+    bar.enable_steady_tick(TICK);
+    bar
+}
+
+/// A bar that counts parts of a whole.
+pub(crate) fn parts(what: &str, hidden: bool) -> ProgressBar {
+    let bar = bar("{msg} {wide_bar} {percent:>3} % {eta}", hidden);
+    bar.set_message(what.to_owned());
+    bar
+}
+
+/// A bar that counts bytes.
+pub(crate) fn bytes(hidden: bool) -> ProgressBar {
+    bar("{msg} {wide_bar} {binary_bytes} of {binary_total_bytes} {binary_bytes_per_sec}", hidden)
+}
+
+/// Something turns until it is done.
+pub(crate) fn busy(what: &str, hidden: bool) -> ProgressBar {
+    let bar = bar("{spinner} {msg}", hidden);
+    bar.set_message(what.to_owned());
+    bar
+}

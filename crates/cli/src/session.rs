@@ -1,0 +1,51 @@
+//! What every command works with: the data folder, its settings, threads, the form of output.
+
+use std::cell::OnceCell;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use shoal_store::{Store, default_home};
+
+use crate::config::Config;
+use crate::failure::Failure;
+
+/// Options that every command takes.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Common {
+    /// Print results, and errors, as JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// Threads that compute; the configuration or all processors unless given
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+}
+
+/// One run of the program.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) json: bool,
+    pub(crate) threads: usize,
+    pub(crate) config: Config,
+    pub(crate) home: PathBuf,
+    store: OnceCell<Store>,
+}
+
+impl Session {
+    pub(crate) fn open(common: &Common) -> Result<Self, Failure> {
+        let home = default_home()?;
+        let config = Config::read(&home)?;
+        let all = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let threads = common.threads.or(config.threads).unwrap_or_else(all).get();
+        Ok(Self { json: common.json, threads, config, home, store: OnceCell::new() })
+    }
+
+    /// The store, opened when it is first needed.
+    pub(crate) fn store(&self) -> Result<&Store, Failure> {
+        if let Some(store) = self.store.get() {
+            return Ok(store);
+        }
+        let store = Store::open(&self.home)?;
+        Ok(self.store.get_or_init(|| store))
+    }
+}

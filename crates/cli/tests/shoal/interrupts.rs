@@ -1,0 +1,88 @@
+//! Ctrl-C and kill -9 at bad moments.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use shoal_testkit::gguf_file;
+
+use crate::support::{Ended, Home, slow_to_import};
+
+const WAIT_MAX: Duration = Duration::from_secs(30);
+
+fn send(child: &Child, signal: &str) {
+    let id = child.id().to_string();
+    let sent = Command::new("kill").args([signal, &id]).status().unwrap();
+    assert!(sent.success());
+}
+
+/// Starts an import and waits until blobs are being written.
+fn started(home: &Home, path: &Path) -> Child {
+    let args = ["model", "import", path.to_str().unwrap(), "--threads", "1", "--name", "big"];
+    let mut command = home.command(&args);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    loop {
+        let folders = home.names("staging");
+        let blobs = folders.iter().flat_map(|f| home.names(&format!("staging/{f}")));
+        if blobs.filter(|name| name.starts_with("blob-")).count() > 0 {
+            return child;
+        }
+        assert!(start.elapsed() < WAIT_MAX, "no blob is written");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn model(home: &Home) -> PathBuf {
+    home.write("big.gguf", &gguf_file(&slow_to_import()))
+}
+
+/// Nothing is there, and the same import succeeds.
+fn check_nothing_is_left(home: &Home, path: &Path) {
+    let listed = home.run(&["model", "list", "--json"]).succeeded().json();
+    assert_eq!(listed, serde_json::json!({ "packages": [], "damaged": [] }));
+    assert_eq!(home.names("staging"), [""; 0]);
+    assert_eq!(home.names("blobs"), [""; 0]);
+    home.run(&["model", "import", path.to_str().unwrap(), "--name", "big"]).succeeded();
+    home.run(&["model", "verify", "big"]).succeeded();
+}
+
+#[test]
+fn an_import_that_is_killed_leaves_nothing() {
+    let home = Home::new();
+    let path = model(&home);
+    let mut child = started(&home, &path);
+    send(&child, "-KILL");
+    assert_eq!(child.wait().unwrap().code(), None);
+    assert_eq!(home.names("packages"), [""; 0]);
+    check_nothing_is_left(&home, &path);
+}
+
+#[test]
+fn an_import_that_is_interrupted_cleans_up() {
+    let home = Home::new();
+    let path = model(&home);
+    let child = started(&home, &path);
+    send(&child, "-INT");
+    Ended::of(child.wait_with_output().unwrap()).failed(130, "interrupted");
+    assert_eq!(home.names("staging"), [""; 0]);
+    check_nothing_is_left(&home, &path);
+}
+
+#[test]
+fn an_answer_that_is_interrupted_says_so() {
+    let home = Home::new();
+    let path = model(&home);
+    home.run(&["model", "import", path.to_str().unwrap(), "--name", "big"]).succeeded();
+    let args = ["run", "-m", "big", "--ignore-end", "-n", "500", "--threads", "1", "x"];
+    let mut child = home.command(&args).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    let mut first = [0; 1];
+    stdout.read_exact(&mut first).unwrap();
+    send(&child, "-INT");
+    let mut rest = Vec::new();
+    stdout.read_to_end(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(rest.last(), Some(&b'\n'));
+}

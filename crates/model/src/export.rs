@@ -1,0 +1,174 @@
+//! From a package back to a GGUF file. Weights are those the engine computes with, so a file
+//! exported from an 8-bit package has 8-bit precision in a wider format.
+
+use std::io::Write;
+
+use crate::architecture::{Architecture, LinearPart, NormPart, TensorRole};
+use crate::package::{BlobKind, LayerWeights, LinearWeights, Package, PackageError};
+use crate::source::gguf::{
+    ExportRows, GgufWriteError, GgufWriter, export_metadata, export_row, export_tensors,
+};
+use crate::source::{ElementType, GgufVocabulary};
+use crate::tokenizer::{GgufTokenizer, TokenizerError, TokenizerSpec};
+
+/// Why a package was not exported.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// The package.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    /// A tokenizer that GGUF files cannot describe.
+    #[error("tokenizer: {0}")]
+    Tokenizer(#[from] TokenizerError),
+    /// The output, or a value that the format cannot hold.
+    #[error(transparent)]
+    Write(#[from] GgufWriteError),
+    /// The caller said so.
+    #[error("stopped")]
+    Stopped,
+}
+
+/// Writes a package as a GGUF file with its matrices in `weights`, F16 or F32.
+///
+/// `progress` is told the share that is done and says whether to go on. Holds one layer's norms and
+/// one row at a time.
+///
+/// # Errors
+/// The first error of package or output; what was written is then of no use.
+pub fn export_gguf<W: Write>(
+    package: &Package,
+    name: &str,
+    weights: ElementType,
+    out: W,
+    progress: &dyn Fn(f64) -> bool,
+) -> Result<W, ExportError> {
+    let manifest = package.manifest();
+    let architecture = &manifest.architecture;
+    let spec = TokenizerSpec::from_bytes(&package.bytes(BlobKind::Tokenizer)?)?;
+    let fields = spec.without_unused_rows().to_gguf(architecture.vocab_count as usize)?;
+    let template = manifest.chat_template.as_deref();
+    let metadata = export_metadata(name, architecture, weights, &vocabulary(fields), template)?;
+    let tensors = export_tensors(architecture, weights);
+    let plans: Vec<_> = tensors.iter().map(|tensor| tensor.plan.clone()).collect();
+    let total: usize = plans.iter().map(|plan| plan.rows * plan.columns).sum();
+    let mut writer = GgufWriter::try_new(out, &metadata, plans)?;
+    let mut rows = Rows { package, layer: None };
+    let mut done = 0;
+    for tensor in tensors {
+        let (count, columns) = (tensor.plan.rows, tensor.plan.columns);
+        match tensor.rows {
+            ExportRows::Values(values) => writer.write_rows(&values)?,
+            ExportRows::Model(role) => {
+                let tensor = rows.tensor(role)?;
+                for row in 0..count {
+                    writer.write_rows(&tensor.row(architecture, role, row, columns))?;
+                    done += columns;
+                    if !progress(done as f64 / total as f64) {
+                        return Err(ExportError::Stopped);
+                    }
+                }
+            }
+        }
+    }
+    Ok(writer.finish()?)
+}
+
+fn vocabulary(fields: GgufTokenizer) -> GgufVocabulary {
+    GgufVocabulary {
+        architecture: fields.architecture,
+        model: fields.model,
+        pre: fields.pre,
+        tokens: fields.tokens,
+        scores: fields.scores.unwrap_or_default(),
+        types: fields.token_types.unwrap_or_default(),
+        merges: fields.merges.unwrap_or_default(),
+        bos_id: fields.bos_id,
+        eos_id: fields.eos_id,
+        eot_id: fields.eot_id,
+        eom_id: fields.eom_id,
+        unknown_id: fields.unk_id,
+        separator_id: None,
+        padding_id: fields.pad_id,
+        add_bos: fields.add_bos,
+        add_eos: fields.add_eos,
+        add_space_prefix: fields.add_space_prefix,
+        remove_extra_whitespaces: fields.remove_extra_whitespaces,
+        precompiled_charsmap: None,
+    }
+}
+
+/// Tensors of a package, with the layer that was asked for last.
+struct Rows<'a> {
+    package: &'a Package,
+    layer: Option<(u32, LayerWeights)>,
+}
+
+/// One tensor.
+enum Tensor {
+    Matrix(LinearWeights),
+    Vector(Vec<f32>),
+}
+
+impl Rows<'_> {
+    fn tensor(&mut self, role: TensorRole) -> Result<Tensor, PackageError> {
+        Ok(match role {
+            TensorRole::Embedding => Tensor::Matrix(self.package.embedding()?),
+            TensorRole::FinalNorm => Tensor::Vector(self.package.head()?.0),
+            TensorRole::OutputHead => match self.package.head()?.1 {
+                Some(head) => Tensor::Matrix(head),
+                None => unreachable!("a package with tied embeddings has no output head to export"),
+            },
+            TensorRole::Linear(layer, part) => {
+                Tensor::Matrix(self.layer(layer)?.linear(part).clone())
+            }
+            TensorRole::Bias(layer, part) => Tensor::Vector(self.bias(layer, part)?),
+            TensorRole::Norm(layer, part) => Tensor::Vector(self.norm(layer, part)?),
+        })
+    }
+
+    fn layer(&mut self, index: u32) -> Result<&LayerWeights, PackageError> {
+        if self.layer.as_ref().is_none_or(|(held, _)| *held != index) {
+            self.layer = Some((index, self.package.layer(index)?));
+        }
+        Ok(&self.layer.as_ref().expect("just set").1)
+    }
+
+    fn bias(&mut self, layer: u32, part: LinearPart) -> Result<Vec<f32>, PackageError> {
+        let bias = self.layer(layer)?.linear(part).bias.clone();
+        Ok(bias.expect("the architecture has this bias, so the plan of its blob has it"))
+    }
+
+    fn norm(&mut self, layer: u32, part: NormPart) -> Result<Vec<f32>, PackageError> {
+        let layer = self.layer(layer)?;
+        let heads = || layer.head_norms.clone().expect("the architecture has norms on heads");
+        Ok(match part {
+            NormPart::Attention => layer.attention_norm.clone(),
+            NormPart::Mlp => layer.mlp_norm.clone(),
+            NormPart::QueryHead => heads().0,
+            NormPart::KeyHead => heads().1,
+        })
+    }
+}
+
+impl Tensor {
+    /// Row `row` of the tensor in the file.
+    fn row(
+        &self,
+        architecture: &Architecture,
+        role: TensorRole,
+        row: usize,
+        columns: usize,
+    ) -> Vec<f32> {
+        match self {
+            Self::Matrix(weights) => {
+                let row = weights.row(export_row(architecture, role, row));
+                (0..columns).map(|k| row.integer(k) as f32 * row.scale).collect()
+            }
+            Self::Vector(values) if matches!(role, TensorRole::Bias(..)) => {
+                (0..columns).map(|k| values[export_row(architecture, role, k)]).collect()
+            }
+            Self::Vector(values) => values.clone(),
+        }
+    }
+}
