@@ -209,8 +209,8 @@ impl Product<'_> {
             let a_shared = SharedMut::new(&mut a_space);
             let b_shared = SharedMut::new(&mut b_space);
             each(team, a_panels + b_panels, &|panel| {
-                // SAFETY: each panel is written by one member.
                 if panel < a_panels {
+                    // SAFETY: each panel is written by one member.
                     let out = unsafe { a_shared.range(panel * a_len, a_len) };
                     pack::panel(self.a, panel * K::ROWS, first, K::ROWS, out);
                 } else {

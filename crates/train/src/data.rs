@@ -1,11 +1,18 @@
 //! What is learned from: documents as tokens, their order, how they fill samples. Spec 05 §8.
 
+mod lines;
 mod plan;
+mod shard;
 pub mod text;
+
+use shoal_base::Digest;
+use shoal_model::package::{LeafHasher, merkle_root};
 
 use crate::sample::Sample;
 
+pub use lines::{LineError, Lines, read_lines, text_document};
 pub use plan::{EpochPlan, Piece};
+pub use shard::{ShardError, decode_shard, encode_shard};
 
 /// Tokens of one document and how much each counts as a target.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -45,4 +52,18 @@ pub fn fill_sample(documents: &[Document], pieces: &[Piece]) -> Sample {
         sample.documents.push(start..sample.tokens.len());
     }
     sample
+}
+
+/// The root of a Merkle tree with one leaf for each document, so that a batch can be proved to come
+/// from the data.
+#[must_use]
+pub fn data_root<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Digest {
+    let hasher = LeafHasher::default();
+    let leaf = |document: &Document| {
+        let mut bytes = Vec::new();
+        shard::put_document(&mut bytes, document);
+        hasher.leaf(&bytes)
+    };
+    let leaves: Vec<Digest> = documents.into_iter().map(leaf).collect();
+    merkle_root(&leaves)
 }

@@ -9,17 +9,26 @@ pub mod checkpoint;
 pub mod data;
 mod model;
 mod parameters;
+mod preference;
 mod random;
+mod run;
 mod sample;
 mod schedule;
+mod settings;
 mod synthesis;
 mod trainer;
 
 pub use model::{Adapter, ReadError, TrainModel, Workspace};
 pub use parameters::{Layout, Parameters, Place, Tensor};
+pub use preference::{Preference, Reference};
 pub use random::{Purpose, Random};
+pub use run::{Examples, Run, RunError, RunModels};
 pub use sample::Sample;
 pub use schedule::{Decay, Schedule};
+pub use settings::{
+    AdapterSettings, ModelSettings, Objective, RunDefinition, SettingsError, StepSettings,
+    seed_digest,
+};
 pub use synthesis::{Synthesis, synthesize};
 pub use trainer::{
     NotFinite, OptimizerSettings, StepError, StepReport, TeacherModel, Trainer, evaluate,

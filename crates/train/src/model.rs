@@ -137,6 +137,44 @@ impl TrainModel {
         self.adapter = Some(Adapter { rank, scale, parameters });
     }
 
+    /// The same model for other sequence lengths: rotary tables are made for `context_tokens`.
+    ///
+    /// # Errors
+    /// The architecture does not allow so many.
+    pub fn with_context(&self, context_tokens: u32) -> Result<Self, ArchitectureError> {
+        let architecture = Architecture { context_tokens, ..self.architecture.clone() };
+        let mut model = Self::try_new(architecture)?;
+        model.parameters.all_mut().copy_from_slice(self.parameters.all());
+        Ok(model)
+    }
+
+    /// The same model with the logits of two tokens exchanged, for a teacher that ends documents
+    /// with another token than its student.
+    ///
+    /// # Errors
+    /// Never for a model that passed the checks of an architecture.
+    ///
+    /// # Panics
+    /// When a token is beyond the vocabulary.
+    pub fn with_exchanged_logits(&self, one: u32, other: u32) -> Result<Self, ArchitectureError> {
+        let architecture = Architecture { tied_embeddings: false, ..self.architecture.clone() };
+        let mut model = Self::try_new(architecture)?;
+        let head = Tensor::Model(self.output_role());
+        for place in model.parameters.layout().clone().places() {
+            let output = place.tensor == Tensor::Model(TensorRole::OutputHead);
+            let from = expect(self.parameters.get(if output { head } else { place.tensor }));
+            let to = &mut model.parameters.all_mut()[place.range()];
+            to.copy_from_slice(from);
+            if output {
+                let row = |token: u32| token as usize * place.columns;
+                for column in 0..place.columns {
+                    to.swap(row(one) + column, row(other) + column);
+                }
+            }
+        }
+        Ok(model)
+    }
+
     /// What it is made of.
     #[must_use]
     pub const fn architecture(&self) -> &Architecture {
@@ -172,6 +210,11 @@ impl TrainModel {
             Some(adapter) => &mut adapter.parameters,
             None => &mut self.parameters,
         }
+    }
+
+    /// A copy that has no adapter.
+    pub(crate) fn without_adapter(&self) -> Self {
+        Self { adapter: None, ..self.clone() }
     }
 
     /// Adds the adapter to the maps it stands beside and drops it.

@@ -109,8 +109,8 @@ pub struct Trainer {
     pub(crate) first_moments: Parameters,
     pub(crate) second_moments: Parameters,
     pub(crate) step: u64,
-    gradients: Parameters,
-    space: Workspace,
+    pub(crate) gradients: Parameters,
+    pub(crate) space: Workspace,
     teacher: Option<(TeacherModel, Workspace)>,
 }
 
@@ -190,8 +190,13 @@ impl Trainer {
     /// # Errors
     /// A sample does not fit the model, or a number overflowed; nothing has changed then.
     pub fn step(&mut self, samples: &[Sample]) -> Result<StepReport, StepError> {
-        let step = self.step;
         let loss = self.accumulate(samples)?;
+        self.finish(loss, samples.iter().map(|sample| sample.tokens.len()).sum())
+    }
+
+    /// Clips what was accumulated and changes the parameters, if every number is finite.
+    pub(crate) fn finish(&mut self, loss: f64, rows: usize) -> Result<StepReport, StepError> {
+        let step = self.step;
         let refuse = |what| Err(StepError::NotFinite { step, what });
         if !loss.is_finite() {
             return refuse(NotFinite::Loss);
@@ -204,7 +209,6 @@ impl Trainer {
         let rate = self.settings.schedule.rate(step);
         self.apply(gradient_norm, rate);
         self.step += 1;
-        let rows = samples.iter().map(|sample| sample.tokens.len()).sum();
         Ok(StepReport { step, loss, gradient_norm, rate, rows })
     }
 
@@ -256,7 +260,7 @@ impl Trainer {
         evaluate(&self.kernels, &self.model, sample, &mut self.space)
     }
 
-    fn check(&self, index: usize, sample: &Sample) -> Result<(), StepError> {
+    pub(crate) fn check(&self, index: usize, sample: &Sample) -> Result<(), StepError> {
         check_sample(&self.model, index, sample)
     }
 

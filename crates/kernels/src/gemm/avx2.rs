@@ -37,10 +37,10 @@ unsafe fn tile(depth: usize, a: *const f32, b: *const f32, c: *mut f32, stride: 
             let b = b.add(k * VECTORS * LANES);
             let b = [_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(LANES))];
             let a = a.add(k * ROWS);
-            for r in 0..ROWS {
+            for (r, sums) in sums.iter_mut().enumerate() {
                 let a = _mm256_set1_ps(*a.add(r));
-                sums[r][0] = _mm256_fmadd_ps(a, b[0], sums[r][0]);
-                sums[r][1] = _mm256_fmadd_ps(a, b[1], sums[r][1]);
+                sums[0] = _mm256_fmadd_ps(a, b[0], sums[0]);
+                sums[1] = _mm256_fmadd_ps(a, b[1], sums[1]);
             }
         }
         for (r, sums) in sums.iter().enumerate() {
