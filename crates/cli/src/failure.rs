@@ -14,6 +14,7 @@ use shoal_model::source::gguf::GgufWriteError;
 use shoal_model::tokenizer::TokenizerError;
 use shoal_store::StoreError;
 use shoal_store::fetch::FetchError;
+use shoal_train::{ReadError, RunError, StepError};
 
 /// What kind of failure, and the exit code that says so. Documented in `docs/reference/cli.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,6 +230,27 @@ impl From<PerplexityError> for Failure {
             PerplexityError::Load(error) => error.into(),
             PerplexityError::Fault(error) => error.into(),
             _ => Self::usage(error.to_string()),
+        }
+    }
+}
+
+impl From<StepError> for Failure {
+    fn from(error: StepError) -> Self {
+        Self::bad_input(error.to_string())
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        Self::bad_input(error.to_string())
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Source(error) => error.into(),
+            _ => Self::bad_input(error.to_string()),
         }
     }
 }

@@ -18,6 +18,7 @@ mod program;
 mod progress;
 mod sampling;
 mod session;
+mod train;
 
 fn main() -> std::process::ExitCode {
     program::run()

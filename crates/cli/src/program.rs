@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, chat, completions, doctor, eval, model, run, tokenize};
+use crate::commands::{bench, chat, completions, doctor, eval, model, run, tokenize, train};
 use crate::failure::{Code, Failure};
 use crate::output;
 use crate::session::{Common, Session};
@@ -37,6 +37,9 @@ enum Command {
     /// Measure quality
     #[command(subcommand)]
     Eval(eval::Command),
+    /// Train models in steps that can be computed again
+    #[command(subcommand)]
+    Train(train::Command),
     /// Look at the machine and the data folder, and repair what can be repaired
     Doctor(doctor::Args),
     /// Print completions for a shell
@@ -71,6 +74,7 @@ fn dispatch(program: Program) -> Result<ExitCode, Failure> {
         Command::Tokenize(args) => tokenize::run(&session, &args),
         Command::Bench(command) => bench::run(&session, &command),
         Command::Eval(command) => eval::run(&session, &command),
+        Command::Train(command) => train::run(&session, &command),
         Command::Doctor(args) => doctor::run(&session, &args),
         Command::Completions(args) => completions::run(&args),
     }

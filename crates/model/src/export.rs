@@ -48,7 +48,8 @@ pub fn export_gguf<W: Write>(
     let spec = TokenizerSpec::from_bytes(&package.bytes(BlobKind::Tokenizer)?)?;
     let fields = spec.without_unused_rows().to_gguf(architecture.vocab_count as usize)?;
     let template = manifest.chat_template.as_deref();
-    let metadata = export_metadata(name, architecture, weights, &vocabulary(fields), template)?;
+    let metadata =
+        export_metadata(name, architecture, weights, &gguf_vocabulary(fields), template)?;
     let tensors = export_tensors(architecture, weights);
     let plans: Vec<_> = tensors.iter().map(|tensor| tensor.plan.clone()).collect();
     let total: usize = plans.iter().map(|plan| plan.rows * plan.columns).sum();
@@ -74,7 +75,9 @@ pub fn export_gguf<W: Write>(
     Ok(writer.finish()?)
 }
 
-fn vocabulary(fields: GgufTokenizer) -> GgufVocabulary {
+/// The fields of a tokenizer as a GGUF file holds them.
+#[must_use]
+pub fn gguf_vocabulary(fields: GgufTokenizer) -> GgufVocabulary {
     GgufVocabulary {
         architecture: fields.architecture,
         model: fields.model,

@@ -7,6 +7,7 @@
 
 pub mod checkpoint;
 pub mod data;
+mod export;
 mod model;
 mod parameters;
 mod preference;
@@ -18,6 +19,7 @@ mod settings;
 mod synthesis;
 mod trainer;
 
+pub use export::export_model;
 pub use model::{Adapter, ReadError, TrainModel, Workspace};
 pub use parameters::{Layout, Parameters, Place, Tensor};
 pub use preference::{Preference, Reference};

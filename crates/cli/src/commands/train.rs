@@ -1,0 +1,60 @@
+//! `shoal train`: runs whose every step can be computed again.
+
+mod export;
+mod run;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde_json::json;
+
+use crate::failure::Failure;
+use crate::output;
+use crate::session::Session;
+use crate::train::config;
+
+/// What to do with a run.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a folder with settings to edit
+    Init(Folder),
+    /// Begin a run
+    Run(Folder),
+    /// Go on with a run that ended early
+    Resume(Folder),
+    /// Compute steps again and compare their states
+    Verify(verify::Args),
+    /// Turn the trained model into a package or a GGUF file
+    Export(export::Args),
+}
+
+/// The folder of a run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Folder {
+    /// The folder of the run
+    #[arg(value_name = "RUN")]
+    folder: PathBuf,
+}
+
+/// Runs a command.
+pub(crate) fn run(session: &Session, command: &Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Init(args) => init(session, args),
+        Command::Run(args) => run::begin(session, &args.folder),
+        Command::Resume(args) => run::resume(session, &args.folder),
+        Command::Verify(args) => verify::verify(session, args),
+        Command::Export(args) => export::export(session, args),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn init(session: &Session, args: &Folder) -> Result<(), Failure> {
+    let path = config::init(&args.folder)?;
+    if session.json {
+        return output::json(&json!({ "path": path }));
+    }
+    let folder = args.folder.display();
+    output::line(&format!("{}: edit it, then `shoal train run {folder}`", path.display()))
+}
