@@ -7,6 +7,5 @@ pub(crate) mod data;
 pub(crate) mod folder;
 pub(crate) mod open;
 
-pub(crate) use config::TrainConfig;
 pub(crate) use folder::{RunFolder, StepRecord};
 pub(crate) use open::{Opened, open};

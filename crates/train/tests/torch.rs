@@ -4,9 +4,7 @@ mod support;
 
 use serde::Deserialize;
 use shoal_model::TensorRole;
-use shoal_train::{
-    Decay, OptimizerSettings, Sample, Schedule, Tensor, TrainModel, Trainer,
-};
+use shoal_train::{Decay, OptimizerSettings, Sample, Schedule, Tensor, TrainModel, Trainer};
 use support::{full, kernels};
 
 #[derive(Deserialize)]
@@ -23,10 +21,8 @@ fn model() -> TrainModel {
     let mut model = TrainModel::try_new(full()).expect("the rules hold");
     let layout = model.parameters().layout().clone();
     for (i, place) in layout.places().iter().enumerate() {
-        let is_norm = matches!(
-            place.tensor,
-            Tensor::Model(TensorRole::Norm(..) | TensorRole::FinalNorm)
-        );
+        let is_norm =
+            matches!(place.tensor, Tensor::Model(TensorRole::Norm(..) | TensorRole::FinalNorm));
         let data = &mut model.parameters_mut().all_mut()[place.range()];
         for (j, x) in data.iter_mut().enumerate() {
             let number = (i * 7919 + j * 104_729 + j * j * 31) % 2003;

@@ -9,3 +9,4 @@ mod pulls;
 mod real_models;
 mod runs;
 mod support;
+mod train;

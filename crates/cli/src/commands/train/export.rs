@@ -17,7 +17,7 @@ use crate::train::{RunFolder, open};
 
 /// Arguments of `shoal train export`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// The folder of the run
     #[arg(value_name = "RUN")]
     folder: PathBuf,

@@ -13,7 +13,7 @@ use crate::{interrupt, output, progress};
 
 /// Arguments of `shoal train verify`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// The folder of the run
     #[arg(value_name = "RUN")]
     folder: PathBuf,

@@ -1,0 +1,268 @@
+//! `shoal train`: runs that are cut anywhere, computed again, changed behind their back.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use shoal_testkit::gguf_file;
+
+use crate::support::{Ended, Home, names, tiny};
+
+const STEPS: u64 = 30;
+/// Moments at which a run is killed.
+const KILLS: u64 = 50;
+const WAIT_MAX: Duration = Duration::from_secs(120);
+
+/// A home with the folder of a run that learns a few made stories.
+struct Training {
+    home: Home,
+    folder: PathBuf,
+}
+
+fn stories(count: usize) -> String {
+    let names = ["Tom", "Lily", "Ben", "Sue", "Max"];
+    let things = ["a red ball", "an old boat", "a big dog", "the moon"];
+    let mut text = String::new();
+    for i in 0..count {
+        let (name, thing) = (names[i % names.len()], things[i * 7 % things.len()]);
+        let _ = write!(text, "{name} saw {thing} and went home {i} times.<|end|>");
+    }
+    text
+}
+
+impl Training {
+    fn new(steps: u64) -> Self {
+        let home = Home::new();
+        home.write("tokenizer.gguf", &gguf_file(&tiny()));
+        let folder = home.file("run");
+        home.run(&["train", "init", folder.to_str().unwrap()]).succeeded();
+        std::fs::write(folder.join("stories.txt"), stories(40)).unwrap();
+        let training = Self { home, folder };
+        training.edit("<|endoftext|>", "<|end|>");
+        training.edit("path = \"tokenizer.gguf\"", "path = \"../tokenizer.gguf\"");
+        training.edit("steps = 1000", &format!("steps = {steps}"));
+        training.edit("warmup_steps = 50", "warmup_steps = 5");
+        training.edit("decay_steps = 400", "decay_steps = 5");
+        training.edit("samples = 8", "samples = 2");
+        training.edit("sample_tokens = 256", "sample_tokens = 64");
+        training.edit("width = 64\n", "width = 16\n");
+        training.edit("head_width = 16", "head_width = 4");
+        training.edit("mlp_width = 160", "mlp_width = 24");
+        training.edit("every_steps = 50", "every_steps = 4");
+        training.edit("hash_every_steps = 10", "hash_every_steps = 3");
+        training
+    }
+
+    fn edit(&self, from: &str, to: &str) {
+        let path = self.folder.join("config.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{from}");
+        std::fs::write(path, text.replacen(from, to, 1)).unwrap();
+    }
+
+    fn args<'a>(&'a self, verb: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+        let mut args = vec!["train", verb, self.folder.to_str().unwrap()];
+        args.extend(["--threads", "1"]);
+        args.extend(more);
+        args
+    }
+
+    fn run(&self, verb: &str, more: &[&str]) -> Ended {
+        self.home.run(&self.args(verb, more))
+    }
+
+    /// Runs to the end and returns the last event.
+    fn finished(&self, verb: &str) -> Value {
+        last_event(&self.run(verb, &["--json"]).succeeded())
+    }
+
+    fn checkpoints(&self) -> Vec<String> {
+        names(&self.folder.join("checkpoints"))
+    }
+}
+
+fn last_event(ended: &Ended) -> Value {
+    let line = ended.stdout.lines().last().expect("there are events");
+    let event: Value = serde_json::from_str(line).unwrap();
+    assert_eq!(event["event"], "finished", "{ended:?}");
+    event
+}
+
+#[test]
+fn a_run_tells_what_it_does_and_can_be_computed_again() {
+    let training = Training::new(STEPS);
+    let ended = training.run("run", &["--json"]).succeeded();
+    let events: Vec<Value> =
+        ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let losses: Vec<f64> = events.iter().filter_map(|event| event["loss"].as_f64()).collect();
+    assert_eq!(losses.len() as u64, STEPS);
+    assert!(losses[losses.len() - 1] < losses[0] - 0.1, "{losses:?}");
+    let last = last_event(&ended);
+    assert!(last["held_out_loss"].as_f64().unwrap() > 0.0);
+    assert_eq!(training.checkpoints().len(), 3);
+    let svg = std::fs::read_to_string(training.folder.join("loss.svg")).unwrap();
+    assert!(svg.contains("polyline"));
+    let verified = training.run("verify", &["--json"]).succeeded().json();
+    assert_eq!(verified["states_compared"], STEPS / 3);
+    let verified = training.run("verify", &["--steps", "26..30", "--json"]).succeeded().json();
+    assert_eq!(verified["computed_from"], 24);
+    training.run("run", &[]).failed(2, "shoal train resume");
+    assert_eq!(training.finished("resume")["state"], last["state"]);
+}
+
+#[test]
+fn a_state_that_was_changed_is_found() {
+    let training = Training::new(STEPS);
+    training.run("run", &[]).succeeded();
+    let path = training.folder.join("steps.jsonl");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let at = text.match_indices("\"state\":\"").nth(4).unwrap().0 + 9;
+    let digit = if text.as_bytes()[at] == b'0' { "1" } else { "0" };
+    let changed = format!("{}{digit}{}", &text[..at], &text[at + 1..]);
+    std::fs::write(&path, changed).unwrap();
+    training.run("verify", &[]).failed(4, "step 14: computed");
+    training.run("verify", &["--steps", "0..12"]).succeeded();
+    training.run("verify", &["--steps", "0..31"]).failed(2, "0..30");
+}
+
+#[test]
+fn a_run_killed_at_any_moment_ends_in_the_same_state() {
+    let whole = Training::new(STEPS).finished("run");
+    let training = Training::new(STEPS);
+    let mut kills = 0;
+    // Moments from the start of the program to well into its steps, in no order.
+    for moment in 0..KILLS {
+        let mut command = training.home.command(&training.args("resume", &[]));
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let wait = Duration::from_millis(3 + moment * 37 % 151);
+        let start = Instant::now();
+        while start.elapsed() < wait {
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        kills += u64::from(child.wait().unwrap().code().is_none());
+    }
+    assert!(kills > 0, "every run ended before it was killed");
+    let last = training.finished("resume");
+    assert_eq!(last["state"], whole["state"]);
+    assert_eq!(training.run("verify", &["--json"]).succeeded().json()["states_compared"], 10);
+    let parts = names(&training.folder);
+    assert!(!parts.iter().any(|name| name.starts_with(".part-")), "{parts:?}");
+}
+
+#[test]
+fn ctrl_c_saves_what_was_computed() {
+    let training = Training::new(100_000);
+    let mut command = training.home.command(&training.args("run", &[]));
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    while training.checkpoints().len() < 3 {
+        assert!(start.elapsed() < WAIT_MAX, "no checkpoint is written");
+        std::thread::yield_now();
+    }
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    Ended::of(child.wait_with_output().unwrap()).failed(130, "is saved");
+    let records = std::fs::read_to_string(training.folder.join("steps.jsonl")).unwrap();
+    let newest = training.checkpoints().into_iter().rfind(|name| name.ends_with(".ckpt"));
+    let step: usize = newest.unwrap().trim_end_matches(".ckpt").parse().unwrap();
+    assert_eq!(records.lines().count(), step);
+}
+
+#[test]
+fn a_model_that_was_trained_answers() {
+    let training = Training::new(STEPS);
+    training.run("run", &[]).succeeded();
+    let gguf = training.home.file("model.gguf");
+    let more = ["--name", "made", "--gguf", gguf.to_str().unwrap(), "--format", "f16"];
+    training.run("export", &more).succeeded();
+    training.home.run(&["model", "verify", "made"]).succeeded();
+    let answer = training.home.run(&["run", "-m", "made", "-n", "5", "--ignore-end", "Tom"]);
+    answer.succeeded();
+    let path = gguf.to_str().unwrap();
+    training.home.run(&["run", "-m", path, "-n", "5", "--ignore-end", "Tom"]).succeeded();
+    training.run("export", &["--gguf", path]).failed(2, "--force");
+}
+
+#[test]
+fn an_adapter_is_trained_beside_a_model() {
+    let training = Training::new(12);
+    let path = training.folder.join("config.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (start, end) = (text.find("[model]").unwrap(), text.find("# To learn a teacher").unwrap());
+    let base = "[base]\npath = \"../tokenizer.gguf\"\n[adapter]\nrank = 2\nscale = 1.0\n\
+                parts = [\"query\", \"down\"]\n";
+    std::fs::write(&path, format!("{}{base}{}", &text[..start], &text[end..])).unwrap();
+    let lines = "{\"prompt\": \"Tom\", \"completion\": \" went home.\"}\n";
+    std::fs::write(training.folder.join("lines.jsonl"), lines).unwrap();
+    training.edit(
+        "format = \"text\"\npath = \"stories.txt\"",
+        "format = \"jsonl\"\npath = \"lines.jsonl\"",
+    );
+    training.edit("separator = \"<|end|>\"", "");
+    let last = training.finished("run");
+    assert_eq!(last["steps"], 12);
+    training.run("export", &["--name", "adapted"]).succeeded();
+}
+
+#[test]
+fn what_changed_since_the_run_began_is_named() {
+    let training = Training::new(STEPS);
+    training.run("run", &[]).succeeded();
+    let path = training.folder.join("stories.txt");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replacen("Tom", "Tim", 1)).unwrap();
+    training.run("resume", &[]).failed(4, "data changed since the run began: it was \"");
+    training.run("verify", &[]).failed(4, "data changed");
+    std::fs::write(&path, &text).unwrap();
+    training.edit("rate = 2e-3", "rate = 1e-3");
+    training.run("resume", &[]).failed(4, "step changed since the run began");
+    training.edit("rate = 1e-3", "rate = 2e-3");
+    training.run("resume", &[]).succeeded();
+}
+
+#[test]
+fn bad_input_is_refused_and_named() {
+    let training = Training::new(STEPS);
+    training.home.run(&["train", "init", training.folder.to_str().unwrap()]).failed(2, "already");
+    training.home.run(&["train", "run", "no-such-folder"]).failed(3, "no-such-folder");
+    training.run("export", &["--name", "x"]).failed(2, "no checkpoint");
+    training.edit("clip_norm = 1.0", "clip_norm = -1.0");
+    training.run("run", &[]).failed(4, "clip_norm is above 0");
+    training.edit("clip_norm = -1.0", "clip_norm = 1.0\nclip = 2");
+    training.run("run", &[]).failed(4, "clip");
+    training.edit("clip_norm = 1.0\nclip = 2", "clip_norm = 1.0");
+    let stories = training.folder.join("stories.txt");
+    std::fs::write(&stories, b"a story\xff").unwrap();
+    training.run("run", &[]).failed(4, "byte 7 is not UTF-8");
+    std::fs::write(&stories, "").unwrap();
+    training.run("run", &[]).failed(4, "at least one target");
+    std::fs::remove_file(&stories).unwrap();
+    training.run("run", &[]).failed(3, "stories.txt");
+}
+
+#[test]
+fn damaged_and_foreign_checkpoints_are_refused() {
+    let training = Training::new(STEPS);
+    training.run("run", &[]).succeeded();
+    let newest = training.folder.join("checkpoints").join(&training.checkpoints()[2]);
+    let good = std::fs::read(&newest).unwrap();
+    let mut bad = good.clone();
+    bad[good.len() / 2] ^= 1;
+    std::fs::write(&newest, &bad).unwrap();
+    training.run("resume", &[]).failed(4, "damaged");
+    std::fs::write(&newest, &good[..good.len() - 9]).unwrap();
+    training.run("resume", &[]).failed(4, "bytes");
+    let other = Training::new(STEPS);
+    other.edit("seed = \"shoal\"", "seed = \"other\"");
+    other.run("run", &[]).succeeded();
+    let foreign = other.folder.join("checkpoints").join(&other.checkpoints()[2]);
+    std::fs::copy(foreign, &newest).unwrap();
+    training.run("resume", &[]).failed(4, "checkpoint of run");
+    std::fs::remove_file(&newest).unwrap();
+    let last = training.finished("resume");
+    std::fs::write(&newest, &good).unwrap();
+    assert_eq!(training.finished("resume")["state"], last["state"]);
+}
