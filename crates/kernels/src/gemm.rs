@@ -27,6 +27,9 @@ const TILE_ROWS_MAX: usize = 192;
 /// Columns of a tile, so that there are enough tiles to share out.
 const TILE_COLUMNS_MAX: usize = 128;
 
+/// Rows and columns computed before the next are packed: bounds the panels to 8 MiB.
+const OUTPUT_BLOCK: usize = 4032;
+
 /// A matrix to read: element (i, j) is `data[i * row_stride + j * column_stride]`.
 #[derive(Clone, Copy, Debug)]
 pub struct MatrixRef<'a> {
@@ -79,6 +82,13 @@ impl<'a> MatrixRef<'a> {
     pub fn strided(data: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
         check(data.len(), rows, columns, stride);
         Self { data, rows, columns, row_stride: stride, column_stride: 1 }
+    }
+
+    /// Rows `first .. first + count`.
+    fn rows_from(self, first: usize, count: usize) -> Self {
+        // A matrix without elements has rows all the same.
+        let data = self.data.get(first * self.row_stride..).unwrap_or_default();
+        Self { data, rows: count, ..self }
     }
 
     /// The same numbers with rows and columns exchanged.
@@ -136,15 +146,15 @@ pub(crate) fn multiply(
 ) {
     assert!(a.rows == c.rows && b.columns == c.columns, "c has the rows of a, the columns of b");
     assert_eq!(a.columns, b.rows, "a and b share their depth");
-    let product = Product { a, b, stride: c.stride, c: SharedMut::new(c.data) };
-    match isa {
-        Isa::Portable => product.run::<portable::Portable>(team, start),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => product.run::<avx2::Avx2>(team, start),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 | Isa::Avx512Vnni => product.run::<avx512::Avx512>(team, start),
-        #[cfg(not(target_arch = "x86_64"))]
-        _ => unreachable!("other instruction sets are not available here"),
+    let (stride, shared) = (c.stride, SharedMut::new(c.data));
+    for row in (0..a.rows).step_by(OUTPUT_BLOCK) {
+        let a = a.rows_from(row, (a.rows - row).min(OUTPUT_BLOCK));
+        for column in (0..b.columns).step_by(OUTPUT_BLOCK) {
+            let count = (b.columns - column).min(OUTPUT_BLOCK);
+            let b = b.transposed().rows_from(column, count).transposed();
+            let product = Product { a, b, c: shared, at: row * stride + column, stride };
+            product.run_on(isa, team, start);
+        }
     }
 }
 
@@ -176,6 +186,8 @@ struct Product<'a> {
     a: MatrixRef<'a>,
     b: MatrixRef<'a>,
     c: SharedMut<'a, f32>,
+    /// Where the first element of c lies.
+    at: usize,
     stride: usize,
 }
 
@@ -189,11 +201,20 @@ struct Block<'a> {
 }
 
 impl Product<'_> {
+    fn run_on(self, isa: Isa, team: Option<&Team>, start: Start) {
+        match isa {
+            Isa::Portable => self.run::<portable::Portable>(team, start),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => self.run::<avx2::Avx2>(team, start),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 | Isa::Avx512Vnni => self.run::<avx512::Avx512>(team, start),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => unreachable!("other instruction sets are not available here"),
+        }
+    }
+
     fn run<K: Micro>(self, team: Option<&Team>, start: Start) {
         let (rows, columns, depth) = (self.a.rows, self.b.columns, self.a.columns);
-        if rows == 0 || columns == 0 {
-            return;
-        }
         if depth == 0 {
             return self.clear(start);
         }
@@ -242,7 +263,7 @@ impl Product<'_> {
         if start == Start::Zero {
             for i in 0..self.a.rows {
                 // SAFETY: no other thread works on this product.
-                unsafe { self.c.range(i * self.stride, self.b.columns) }.fill(0.0);
+                unsafe { self.c.range(self.at + i * self.stride, self.b.columns) }.fill(0.0);
             }
         }
     }
@@ -254,7 +275,7 @@ impl Product<'_> {
         let columns = (self.b.columns - column).min(K::COLUMNS);
         let a = &block.a[i * K::ROWS * block.depth..][..K::ROWS * block.depth];
         let b = &block.b[j * K::COLUMNS * block.depth..][..K::COLUMNS * block.depth];
-        let at = row * self.stride + column;
+        let at = self.at + row * self.stride + column;
         // SAFETY: a tile belongs to one member of the team, and with it these rows.
         let row_of_c = |r| unsafe { self.c.range(at + r * self.stride, columns) };
         if rows == K::ROWS && columns == K::COLUMNS {

@@ -78,6 +78,8 @@ fn edges_of_tiles_and_blocks_equal_the_definition() {
             check(&kernels, shape, 0);
         }
         check(&kernels, (9, 35, 20), 5);
+        check(&kernels, (3, 4100, 2), 0);
+        check(&kernels, (4100, 3, 2), 1);
     }
 }
 

@@ -176,7 +176,7 @@ fn a_model_that_was_trained_answers() {
     let training = Training::new(STEPS);
     training.run("run", &[]).succeeded();
     let gguf = training.home.file("model.gguf");
-    let more = ["--name", "made", "--gguf", gguf.to_str().unwrap(), "--format", "f16"];
+    let more = ["--name", "made", "--gguf", gguf.to_str().unwrap(), "--gguf-format", "f16"];
     training.run("export", &more).succeeded();
     training.home.run(&["model", "verify", "made"]).succeeded();
     let answer = training.home.run(&["run", "-m", "made", "-n", "5", "--ignore-end", "Tom"]);
@@ -191,7 +191,8 @@ fn an_adapter_is_trained_beside_a_model() {
     let training = Training::new(12);
     let path = training.folder.join("config.toml");
     let text = std::fs::read_to_string(&path).unwrap();
-    let (start, end) = (text.find("[model]").unwrap(), text.find("# To learn a teacher").unwrap());
+    let (start, end) =
+        (text.find("\n[model]").unwrap() + 1, text.find("# To learn a teacher").unwrap());
     let base = "[base]\npath = \"../tokenizer.gguf\"\n[adapter]\nrank = 2\nscale = 1.0\n\
                 parts = [\"query\", \"down\"]\n";
     std::fs::write(&path, format!("{}{base}{}", &text[..start], &text[end..])).unwrap();

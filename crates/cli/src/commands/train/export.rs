@@ -32,7 +32,7 @@ pub(crate) struct Args {
 
     /// Format of the matrices in the GGUF file
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    gguf_format: GgufFormat,
 
     /// Replace the GGUF file if it is there
     #[arg(long)]
@@ -45,7 +45,7 @@ pub(crate) struct Args {
 /// Format of exported matrices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "lower")]
-enum Format {
+enum GgufFormat {
     F16,
     #[default]
     F32,
@@ -67,9 +67,9 @@ pub(super) fn export(session: &Session, args: &Args) -> Result<(), Failure> {
     let mut model = opened.run.into_model();
     model.merge(&kernels);
     let name = args.name.as_ref().map_or_else(|| name_of(&args.folder), ToString::to_string);
-    let element = match args.format {
-        Format::F16 => ElementType::F16,
-        Format::F32 => ElementType::F32,
+    let element = match args.gguf_format {
+        GgufFormat::F16 => ElementType::F16,
+        GgufFormat::F32 => ElementType::F32,
     };
     let write = |path: &Path, element, force| -> Result<(), Failure> {
         let failed = |error: &std::io::Error| at_path(path, error);
