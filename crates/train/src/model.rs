@@ -137,17 +137,6 @@ impl TrainModel {
         self.adapter = Some(Adapter { rank, scale, parameters });
     }
 
-    /// The same model for other sequence lengths: rotary tables are made for `context_tokens`.
-    ///
-    /// # Errors
-    /// The architecture does not allow so many.
-    pub fn with_context(&self, context_tokens: u32) -> Result<Self, ArchitectureError> {
-        let architecture = Architecture { context_tokens, ..self.architecture.clone() };
-        let mut model = Self::try_new(architecture)?;
-        model.parameters.all_mut().copy_from_slice(self.parameters.all());
-        Ok(model)
-    }
-
     /// The same model with the logits of two tokens exchanged, for a teacher that ends documents
     /// with another token than its student.
     ///

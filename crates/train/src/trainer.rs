@@ -251,15 +251,6 @@ impl Trainer {
         losses
     }
 
-    /// Sum of weighted losses in nats and sum of the weights, without learning.
-    ///
-    /// # Errors
-    /// The sample does not fit the model.
-    pub fn evaluate(&mut self, sample: &Sample) -> Result<(f64, f64), StepError> {
-        self.check(0, sample)?;
-        evaluate(&self.kernels, &self.model, sample, &mut self.space)
-    }
-
     pub(crate) fn check(&self, index: usize, sample: &Sample) -> Result<(), StepError> {
         check_sample(&self.model, index, sample)
     }

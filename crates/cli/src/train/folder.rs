@@ -9,6 +9,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use shoal_base::Digest;
 use shoal_train::{Run, StepReport};
 
@@ -41,6 +42,11 @@ impl StepRecord {
     pub(crate) fn new(report: &StepReport, state: Option<Digest>) -> Self {
         let StepReport { step, loss, gradient_norm, rate, rows } = *report;
         Self { step, loss, gradient_norm, rate, tokens: rows, state }
+    }
+
+    /// The record as it would be read back: reading a number may move its last bit.
+    pub(crate) fn as_read(&self) -> Self {
+        serde_json::from_str(&line_of(self)).expect("a record is read as it was written")
     }
 }
 
@@ -93,22 +99,21 @@ impl RunFolder {
     /// Notes what the run is, or says what changed since it was noted.
     pub(crate) fn pin(&self, run: &Run) -> Result<(), Failure> {
         let path = self.file(DEFINITION);
-        let now = serde_json::to_value(run.definition()).expect("plain data has a JSON form");
+        let text = serde_json::to_string_pretty(run.definition()).expect("plain data is JSON");
         if !path.exists() {
-            let text = serde_json::to_string_pretty(&now).expect("it is JSON");
             return write_atomically(&path, text.as_bytes());
         }
         let bytes = read_file(&path, DEFINITION_BYTES_MAX)?;
-        let bad = || Failure::bad_input(format!("{}: not what it was", path.display()));
-        let then: serde_json::Value = serde_json::from_slice(&bytes).map_err(|_| bad())?;
-        if then == now {
+        if bytes == text.as_bytes() {
             return Ok(());
         }
-        let then = then.as_object().ok_or_else(bad)?;
-        let now = now.as_object().expect("a definition is an object");
+        let bad = || Failure::bad_input(format!("{}: not what it was", path.display()));
+        let object = |bytes: &[u8]| serde_json::from_slice::<Map<String, Value>>(bytes).ok();
+        let then = object(&bytes).ok_or_else(bad)?;
+        let now = object(text.as_bytes()).expect("a definition is an object");
         let changed = now.iter().find(|(key, value)| then.get(*key) != Some(value));
         let (key, value) = changed.ok_or_else(bad)?;
-        let before = then.get(key).unwrap_or(&serde_json::Value::Null);
+        let before = then.get(key).unwrap_or(&Value::Null);
         Err(Failure::bad_input(format!(
             "{key} changed since the run began: it was {before}, it is {value}; restore it, or \
              begin another run"
@@ -118,7 +123,7 @@ impl RunFolder {
     /// Steps of the checkpoints there are, ascending.
     pub(crate) fn checkpoints(&self) -> Result<Vec<u64>, Failure> {
         let names = names(&self.file(CHECKPOINTS))?;
-        let step = |name: &String| name.strip_suffix(".ckpt")?.parse().ok();
+        let step = |name: &String| name.strip_suffix(EXTENSION)?.strip_suffix('.')?.parse().ok();
         let mut steps: Vec<u64> = names.iter().filter_map(step).collect();
         steps.sort_unstable();
         Ok(steps)
@@ -152,29 +157,33 @@ impl RunFolder {
 
     /// What the steps did so far. A last line that was cut by a kill is dropped.
     pub(crate) fn records(&self) -> Result<Vec<StepRecord>, Failure> {
+        Ok(self.lines()?.into_iter().map(|(record, _)| record).collect())
+    }
+
+    /// Records with the lines they were read from.
+    fn lines(&self) -> Result<Vec<(StepRecord, String)>, Failure> {
         let path = self.file(STEPS);
         let file = match File::open(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other.map_err(|error| at_path(&path, &error))?,
         };
-        let mut records: Vec<StepRecord> = Vec::new();
+        let mut lines: Vec<(StepRecord, String)> = Vec::new();
         for line in BufReader::new(file).lines() {
             let line = line.map_err(|error| at_path(&path, &error))?;
             match serde_json::from_str::<StepRecord>(&line) {
-                Ok(record) if record.step == records.len() as u64 => records.push(record),
+                Ok(record) if record.step == lines.len() as u64 => lines.push((record, line)),
                 _ => break,
             }
         }
-        Ok(records)
+        Ok(lines)
     }
 
-    /// Keeps the records before `step` and returns the file to append to.
+    /// Keeps the records before `step` as they were written, and returns the file to append to.
     pub(crate) fn continue_records(&self, step: u64) -> Result<Records, Failure> {
         let path = self.file(STEPS);
-        let records = self.records()?;
-        let kept = records.iter().take_while(|record| record.step < step);
-        let lines: String = kept.map(line_of).collect();
-        write_atomically(&path, lines.as_bytes())?;
+        let kept = self.lines()?.into_iter().take_while(|(record, _)| record.step < step);
+        let text: String = kept.map(|(_, line)| line + "\n").collect();
+        write_atomically(&path, text.as_bytes())?;
         let file = OpenOptions::new().append(true).open(&path);
         let file = file.map_err(|error| at_path(&path, &error))?;
         Ok(Records { path, file })

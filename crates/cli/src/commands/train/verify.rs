@@ -8,7 +8,7 @@ use serde_json::json;
 use super::run::check_folder;
 use crate::failure::Failure;
 use crate::session::Session;
-use crate::train::{RunFolder, open};
+use crate::train::{RunFolder, StepRecord, open};
 use crate::{interrupt, output, progress};
 
 /// Arguments of `shoal train verify`.
@@ -51,10 +51,7 @@ pub(super) fn verify(session: &Session, args: &Args) -> Result<(), Failure> {
     if range.end > taken || range.first >= range.end {
         return Err(Failure::usage(format!("the run has steps 0..{taken}")));
     }
-    let hashed = |step: &&_| -> bool {
-        let step: &crate::train::StepRecord = step;
-        step.state.is_some()
-    };
+    let hashed = |record: &&StepRecord| record.state.is_some();
     let in_range = &records[range.first as usize..range.end as usize];
     let Some(last) = in_range.iter().rfind(hashed) else {
         return Err(Failure::usage("no state was noted in these steps; see hash_every_steps"));
@@ -76,7 +73,7 @@ pub(super) fn verify(session: &Session, args: &Args) -> Result<(), Failure> {
         let state = opened.run.state_digest();
         let expected = record.state.filter(|_| record.step >= range.first);
         compared += usize::from(expected.is_some());
-        let loss_differs = report.loss.to_bits() != record.loss.to_bits();
+        let loss_differs = StepRecord::new(&report, None).as_read().loss != record.loss;
         if loss_differs || expected.is_some_and(|expected| expected != state) {
             bar.finish_and_clear();
             let noted = expected.map_or_else(|| record.loss.to_string(), |d| d.to_string());
