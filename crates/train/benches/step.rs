@@ -24,7 +24,7 @@ fn sample(index: u64) -> Sample {
         tokens: tokens(),
         targets: tokens(),
         weights: vec![1.0; ROWS],
-        documents: vec![0..ROWS],
+        documents: std::iter::once(0..ROWS).collect(),
     }
 }
 
