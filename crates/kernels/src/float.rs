@@ -101,7 +101,8 @@ pub struct Rotation<'a> {
 }
 
 impl Kernels {
-    /// `y = (x / rms(x)) * weight` for rows of `weight.len()` elements; `inverse`: `[rows]`, 1 / rms.
+    /// `y = (x / rms(x)) * weight` for rows of `weight.len()` elements; `inverse`: `[rows]`,
+    /// 1 / rms.
     pub fn norm_forward(
         &self,
         x: &[f32],

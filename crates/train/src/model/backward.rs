@@ -224,7 +224,8 @@ impl TrainModel {
         }
     }
 
-    /// `dx = dy W`, continued by the adapter's part; `d_low` is what [`Self::weight_backward`] left.
+    /// `dx = dy W`, continued by the adapter's part; `d_low` is what [`Self::weight_backward`]
+    /// left.
     fn input_backward(
         &self,
         kernels: &Kernels,

@@ -1,5 +1,5 @@
 //! A second implementation of the forward pass, in f64 and plain loops, and small models to try.
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![expect(dead_code, reason = "each test binary uses a part")]
 
 use std::ops::Range;
 
