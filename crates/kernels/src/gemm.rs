@@ -203,17 +203,17 @@ struct Block<'a> {
 impl Product<'_> {
     fn run_on(self, isa: Isa, team: Option<&Team>, start: Start) {
         match isa {
-            Isa::Portable => self.run::<portable::Portable>(team, start),
+            Isa::Portable => self.run::<portable::Portable>(isa, team, start),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => self.run::<avx2::Avx2>(team, start),
+            Isa::Avx2 => self.run::<avx2::Avx2>(isa, team, start),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx512Vnni => self.run::<avx512::Avx512>(team, start),
+            Isa::Avx512 | Isa::Avx512Vnni => self.run::<avx512::Avx512>(isa, team, start),
             #[cfg(not(target_arch = "x86_64"))]
             _ => unreachable!("other instruction sets are not available here"),
         }
     }
 
-    fn run<K: Micro>(self, team: Option<&Team>, start: Start) {
+    fn run<K: Micro>(self, isa: Isa, team: Option<&Team>, start: Start) {
         let (rows, columns, depth) = (self.a.rows, self.b.columns, self.a.columns);
         if depth == 0 {
             return self.clear(start);
@@ -233,12 +233,13 @@ impl Product<'_> {
                 if panel < a_panels {
                     // SAFETY: each panel is written by one member.
                     let out = unsafe { a_shared.range(panel * a_len, a_len) };
-                    pack::panel(self.a, panel * K::ROWS, first, K::ROWS, out);
+                    pack::panel(isa, self.a, (panel * K::ROWS, first), K::ROWS, out);
                 } else {
                     let panel = panel - a_panels;
                     // SAFETY: as above.
                     let out = unsafe { b_shared.range(panel * b_len, b_len) };
-                    pack::panel(self.b.transposed(), panel * K::COLUMNS, first, K::COLUMNS, out);
+                    let place = (panel * K::COLUMNS, first);
+                    pack::panel(isa, self.b.transposed(), place, K::COLUMNS, out);
                 }
             });
             let is_first = first == 0 && start == Start::Zero;
