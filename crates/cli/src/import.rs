@@ -1,11 +1,9 @@
 //! From a model file to a package of the store.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use shoal_base::PackageId;
 use shoal_engine::Calibration;
-use shoal_kernels::{Isa, Kernels};
 use shoal_model::import::{
     FormatChoice, ImportProgress, ImportedBlobs, MapReport, QuantizeError, import_blobs,
     import_tokenizer, planned_bytes,
@@ -16,8 +14,9 @@ use shoal_model::tokenizer::{EncodeOptions, Tokenizer, TokenizerSpec};
 use shoal_store::{Import, PackageName};
 
 use crate::failure::Failure;
+use crate::progress::{self, STEPS};
 use crate::session::Session;
-use crate::{interrupt, progress};
+use crate::{interrupt, measure};
 
 /// Runs through a new package to see which inputs need 12 bits. Part of what decides the id of an
 /// imported package: another text may choose otherwise.
@@ -104,11 +103,11 @@ pub(crate) fn import(
     };
     let blobs = import_blobs(source, weights, &tokenizer, session.threads, &staged, &told)?;
     let error = total(&blobs.report);
+    bar.finish_and_clear();
     let manifest = match options.fidelity {
         Fidelity::High => blobs.finish(|_, _| InputFormat::A12),
         Fidelity::Standard => calibrate(session, &staged, blobs, spec)?,
     };
-    bar.finish_and_clear();
     interrupt::check()?;
     let committed = staged.commit(&manifest, Some(&name))?;
     Ok(Imported {
@@ -135,9 +134,16 @@ fn calibrate(
     let mut tokens = tokens.unwrap_or_default();
     let context = provisional.manifest().architecture.context_tokens as usize;
     tokens.truncate(CALIBRATION_TOKENS_MAX.min(context));
-    let kernels = Arc::new(Kernels::new(Isa::choose()?, session.threads)?);
-    let go_on = |_: f64| !interrupt::is_asked();
-    match Calibration::measure(&provisional, &kernels, &tokens, &go_on)? {
+    let kernels = measure::kernels(session.threads)?;
+    let bar = progress::parts("measuring inputs", session.json);
+    bar.set_length(STEPS);
+    let told = |done: f64| {
+        bar.set_position((done * STEPS as f64) as u64);
+        !interrupt::is_asked()
+    };
+    let measured = Calibration::measure(&provisional, &kernels, &tokens, &told)?;
+    bar.finish_and_clear();
+    match measured {
         Some(measured) => Ok(blobs.finish(|kind, slot| measured.choose(kind, slot))),
         None => Err(Failure::interrupted()),
     }

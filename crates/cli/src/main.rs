@@ -12,6 +12,7 @@ mod generation;
 mod import;
 mod interrupt;
 mod measure;
+mod memory;
 mod models;
 mod output;
 mod program;

@@ -17,7 +17,7 @@ use shoal_store::{PackageName, StoreError};
 use crate::failure::{Code, Failure, at_path};
 use crate::import::{ImportOptions, import, name_of, open_source};
 use crate::session::Session;
-use crate::{output, progress};
+use crate::{memory, output, progress};
 
 const DOMAIN: &str = "shoal/imported-files/v1";
 /// Digits of the digest in a name: enough to tell the files of one user apart.
@@ -126,14 +126,16 @@ pub(crate) fn load(
     model: &ModelArgs,
     draft: Option<&str>,
 ) -> Result<LocalEngine, Failure> {
-    let package = find(session, &model.model)?;
-    let draft = draft.map(|draft| find(session, draft)).transpose()?;
     let defaults = EngineOptions::default();
     let kv_bytes = model.kv_cache_mib.map(|mib| u64::from(mib.get()) << 20);
+    let kv_bytes = kv_bytes.or(session.config.kv_cache_bytes()).unwrap_or(defaults.kv_bytes);
+    memory::check("the cache of keys and values", kv_bytes)?;
+    let package = find(session, &model.model)?;
+    let draft = draft.map(|draft| find(session, draft)).transpose()?;
     let window = session.config.draft_window_tokens.map(std::num::NonZeroUsize::get);
     let options = EngineOptions {
         threads: session.threads,
-        kv_bytes: kv_bytes.or(session.config.kv_cache_bytes()).unwrap_or(defaults.kv_bytes),
+        kv_bytes,
         draft_window: window.unwrap_or(defaults.draft_window),
         ..defaults
     };

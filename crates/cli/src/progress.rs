@@ -8,6 +8,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// How often a bar moves by itself.
 const TICK: Duration = Duration::from_millis(120);
 
+/// Length of a bar for work whose share is told.
+pub(crate) const STEPS: u64 = 1000;
+
 fn bar(template: &str, hidden: bool) -> ProgressBar {
     // Tests and logs are no place for a bar, and JSON means that a program reads.
     if hidden || !std::io::stderr().is_terminal() {

@@ -11,11 +11,9 @@ use shoal_model::tokenizer::EncodeOptions;
 
 use super::run::read_text;
 use crate::failure::{Failure, at_path};
+use crate::progress::{self, STEPS};
 use crate::session::Session;
-use crate::{interrupt, measure, models, output, progress};
-
-/// Steps of the progress bar.
-const STEPS: u64 = 1000;
+use crate::{interrupt, measure, models, output};
 
 /// What to measure.
 #[derive(Debug, Subcommand)]

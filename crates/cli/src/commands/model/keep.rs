@@ -9,11 +9,9 @@ use shoal_model::export::export_gguf;
 use shoal_model::source::ElementType;
 
 use crate::failure::{Failure, at_path};
+use crate::progress::{self, STEPS};
 use crate::session::Session;
-use crate::{interrupt, output, progress};
-
-/// Steps of the progress bar of an export.
-const STEPS: u64 = 1000;
+use crate::{interrupt, output};
 
 /// A package by any of its names.
 #[derive(Debug, clap::Args)]
