@@ -98,6 +98,11 @@ impl Linear {
         &self.section[self.shape.tile_at(g, c)..][..self.shape.tile(c).bytes]
     }
 
+    /// The tiles of a row group, one after the other.
+    pub(crate) fn row_group(&self, g: usize) -> &[u8] {
+        &self.section[self.shape.tile_at(g, 0)..][..self.shape.row_group_bytes()]
+    }
+
     pub(crate) fn scales(&self, g: usize) -> &[f32; TILE_ROWS] {
         self.scales[g * TILE_ROWS..][..TILE_ROWS].try_into().expect("16 rows per group")
     }

@@ -4,7 +4,7 @@
 //! - x: `[T, columns]`, quantized ([`crate::Quantized`])
 //! - out: `[T, stride]` f32, the first `rows` of each written
 //!
-//! A member of the team takes a range of row groups. Per row group it spreads the weights into a
+//! A member of the team takes ranges of row groups. Per row group it spreads the weights into a
 //! panel once, then multiplies it with up to six (AVX2) or eight rows of x at a time, so that the
 //! cost of unpacking is shared by all rows and a panel stays in the first cache levels.
 
@@ -19,6 +19,9 @@ use shoal_arith::limits::TILE_ROWS;
 
 use crate::shared::SharedMut;
 use crate::{Isa, Kernels, Linear, QuantizeNeeds, Quantized};
+
+/// Weights that a member multiplies with one row at a time, at least.
+const RANGE_BYTES: usize = 64 << 10;
 
 /// One multiplication, as every implementation sees it.
 #[derive(Clone, Copy)]
@@ -42,7 +45,10 @@ impl Kernels {
         assert!(stride >= shape.rows, "stride holds a row");
         assert!(out.len() >= x.rows * stride, "out holds T rows");
         let task = Task { weights, x, out: SharedMut::new(out), stride };
-        self.team().split(shape.row_groups(), &|groups| run(self.isa(), task, groups));
+        // Ranges long enough for memory to stream, where few rows make memory the limit.
+        let shortest = (RANGE_BYTES / (shape.row_group_bytes() * x.rows.max(1))).max(1);
+        let job = |groups| run(self.isa(), task, groups);
+        self.team().share_ranges(shape.row_groups(), shortest, &job);
     }
 }
 

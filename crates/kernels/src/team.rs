@@ -124,6 +124,28 @@ impl Team {
         });
     }
 
+    /// Hands out `0..count` in ranges to whoever is free: long ones first, then shorter ones down to
+    /// `shortest`, so that all members finish together even when one of them is slowed down.
+    pub fn share_ranges(&self, count: usize, shortest: usize, job: &(dyn Fn(Range<usize>) + Sync)) {
+        let threads = self.threads();
+        if threads == 1 || count <= shortest {
+            if count > 0 {
+                job(0..count);
+            }
+            return;
+        }
+        let next = AtomicUsize::new(0);
+        let end = |start: usize| {
+            let length = (count.saturating_sub(start) / (2 * threads)).max(shortest);
+            (start < count).then(|| count.min(start + length))
+        };
+        self.run(&|_| {
+            while let Ok(start) = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, end) {
+                job(start..end(start).expect("the update succeeded"));
+            }
+        });
+    }
+
     /// Hands out `0..count` one by one to whoever is free; for parts of unequal size.
     pub fn share(&self, count: usize, job: &(dyn Fn(usize) + Sync)) {
         if self.threads() == 1 || count <= 1 {
@@ -219,7 +241,14 @@ mod tests {
                 team.share(count, &|i| {
                     hits[i].fetch_add(1, Ordering::Relaxed);
                 });
-                assert!(hits.iter().all(|hit| hit.load(Ordering::Relaxed) == 2));
+                for shortest in [1, 3] {
+                    team.share_ranges(count, shortest, &|range| {
+                        for i in range {
+                            hits[i].fetch_add(1, Ordering::Relaxed);
+                        }
+                    });
+                }
+                assert!(hits.iter().all(|hit| hit.load(Ordering::Relaxed) == 4));
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Where a multiplication is in a row group's weights: in the tiles as stored, or in a panel.
 
 use shoal_arith::limits::{BLOCK, GROUP, TILE_COLUMNS, TILE_ROWS};
+use shoal_arith::tile::TileLayout;
 
 use crate::Linear;
 
@@ -24,9 +25,11 @@ pub(super) trait Cursor: Copy {
 /// Tiles as they are stored.
 #[derive(Clone, Copy)]
 pub(super) struct Tiles<'a> {
-    weights: &'a Linear,
-    g: usize,
-    block_bytes: usize,
+    row_group: &'a [u8],
+    /// Layout of every tile but the last.
+    full: TileLayout,
+    last: TileLayout,
+    tile_columns: usize,
     pub(super) codes: *const u8,
     pub(super) multipliers: *const u8,
     pub(super) offsets: *const u8,
@@ -35,8 +38,39 @@ pub(super) struct Tiles<'a> {
 impl<'a> Tiles<'a> {
     pub(super) fn new(weights: &'a Linear, g: usize) -> Self {
         let nowhere = std::ptr::null();
-        let block_bytes = weights.shape().tile(0).block_bytes;
-        Self { weights, g, block_bytes, codes: nowhere, multipliers: nowhere, offsets: nowhere }
+        let shape = weights.shape();
+        let tile_columns = shape.tile_columns();
+        Self {
+            row_group: weights.row_group(g),
+            full: shape.tile(0),
+            last: shape.tile(tile_columns - 1),
+            tile_columns,
+            codes: nowhere,
+            multipliers: nowhere,
+            offsets: nowhere,
+        }
+    }
+
+    const fn layout(&self, c: usize) -> &TileLayout {
+        if c + 1 == self.tile_columns { &self.last } else { &self.full }
+    }
+
+    /// Asks for the multipliers and offsets that the tile after tile `c`, which begins at `tile`,
+    /// has for the group that begins at `block`. They lie behind the codes and are read with the
+    /// first of them: what is asked for ahead of the codes would bring them too late.
+    #[inline(always)]
+    fn prefetch_multipliers(&self, c: usize, tile: *const u8, block: usize) {
+        let next = self.layout(if c + 1 == self.tile_columns { 0 } else { c + 1 });
+        let tile = tile.wrapping_add(self.layout(c).bytes);
+        let lines = |from: usize, bytes: usize| {
+            for line in (0..bytes).step_by(LINE) {
+                prefetch(tile.wrapping_add(from + line));
+            }
+        };
+        lines(next.multipliers_at + block * TILE_ROWS, GROUP_BLOCKS * TILE_ROWS);
+        if next.offsets_at != next.end {
+            lines(next.offsets_at + block * TILE_ROWS * 2, GROUP_BLOCKS * TILE_ROWS * 2);
+        }
     }
 }
 
@@ -45,15 +79,16 @@ impl Cursor for Tiles<'_> {
     unsafe fn begin(&mut self, group: usize) {
         let c = group / TILE_GROUPS;
         let block = group % TILE_GROUPS * GROUP_BLOCKS;
-        let layout = self.weights.shape().tile(c);
-        let tile = self.weights.tile(self.g, c).as_ptr();
+        let layout = *self.layout(c);
+        let tile = self.row_group.as_ptr().wrapping_add(c * self.full.bytes);
         self.codes = tile.wrapping_add(block * layout.block_bytes);
         self.multipliers = tile.wrapping_add(layout.multipliers_at + block * TILE_ROWS);
         self.offsets = tile.wrapping_add(layout.offsets_at + block * TILE_ROWS * 2);
+        self.prefetch_multipliers(c, tile, block);
     }
     #[inline(always)]
     unsafe fn advance(&mut self) {
-        self.codes = self.codes.wrapping_add(self.block_bytes);
+        self.codes = self.codes.wrapping_add(self.full.block_bytes);
         self.multipliers = self.multipliers.wrapping_add(TILE_ROWS);
         self.offsets = self.offsets.wrapping_add(TILE_ROWS * 2);
     }
@@ -89,7 +124,7 @@ impl<const BYTES: usize> Panel<BYTES> {
             true => bytes.div_ceil(LINE * shares * shape.blocks()),
             false => 0,
         };
-        let ahead = weights.tile(next.min(shape.row_groups() - 1), 0).as_ptr();
+        let ahead = weights.row_group(next.min(shape.row_groups() - 1)).as_ptr();
         let share = pass * lines * shape.blocks() * LINE;
         Self { start, block: start, ahead: ahead.wrapping_add(share), lines }
     }

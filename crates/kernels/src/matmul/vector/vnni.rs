@@ -1,7 +1,8 @@
 //! a8 rows with VNNI: four byte products per lane and instruction, summed in 32 bits.
 //!
 //! The instruction multiplies unsigned by signed bytes, so weights are taken with a bias (8 for 4
-//! bits, 128 for 8 bits) that the sums of the row's codes remove.
+//! bits, 128 for 8 bits) that the sums of the row's codes remove. Without it the sum of a 4-bit
+//! block is at most 8 * 127 * 32 = 32,512, which fits 16 bits: one multiply-add scales it.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -9,13 +10,13 @@ use std::ops::Range;
 use shoal_arith::WeightFormat;
 use shoal_arith::limits::{BLOCK, GROUP, TILE_ROWS};
 
+use super::cursor::{AHEAD_BYTES, Cursor, GROUP_BLOCKS, Panel, Tiles, prefetch};
 use super::{Task, finish, passes, with_rows};
 use crate::Linear;
 use crate::lanes::{Avx512, Lanes};
 use crate::quantized::NarrowBlock;
 
 const QUADS: usize = BLOCK / 4;
-const GROUP_BLOCKS: usize = GROUP / BLOCK;
 const VECTOR: usize = 64;
 /// Rows of x that one pass takes: what the registers hold.
 const ROWS_AT_ONCE: usize = 8;
@@ -25,104 +26,183 @@ const BLOCK_BYTES: usize = (QUADS + 2) * VECTOR;
 /// Multiplies the row groups of `groups`.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(super) fn run(task: Task<'_>, groups: Range<usize>, panel: &mut [u8]) {
-    let with_offsets = task.weights.shape().format == WeightFormat::I4Offset;
     for g in groups {
-        spread(task.weights, g, panel);
-        for (first, rows) in passes(task.x.rows, task.x.rows.div_ceil(ROWS_AT_ONCE)) {
-            match with_offsets {
-                false => {
-                    with_rows!(rows, ROWS_AT_ONCE, T => pass::<T, false>(task, g, first, panel))
-                }
-                true => with_rows!(rows, ROWS_AT_ONCE, T => pass::<T, true>(task, g, first, panel)),
+        // SAFETY: this function has the instruction set.
+        unsafe {
+            match task.weights.shape().format {
+                WeightFormat::I8 => row_group::<false, false>(task, g, panel),
+                WeightFormat::I4 => row_group::<true, false>(task, g, panel),
+                WeightFormat::I4Offset => row_group::<true, true>(task, g, panel),
             }
         }
     }
 }
 
-/// What is added to weight codes to make them unsigned.
-const fn bias(format: WeightFormat) -> i32 {
-    match format {
-        WeightFormat::I8 => 128,
-        WeightFormat::I4 | WeightFormat::I4Offset => 8,
-    }
-}
-
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn spread(weights: &Linear, g: usize, panel: &mut [u8]) {
-    let shape = weights.shape();
-    assert!(panel.len() >= shape.blocks() * BLOCK_BYTES, "the panel has room");
-    let mut to = panel.as_mut_ptr();
-    for c in 0..shape.tile_columns() {
-        let layout = shape.tile(c);
-        let tile = weights.tile(g, c).as_ptr();
-        for b in 0..layout.blocks {
-            // SAFETY: the tile holds the block; the panel has room for it (asserted above).
-            unsafe {
-                spread_codes(shape.format, tile.add(b * layout.block_bytes), to);
-                let row = b * TILE_ROWS;
-                let m = _mm_loadu_si128(tile.add(layout.multipliers_at + row).cast());
-                Avx512::store(to.add(QUADS * VECTOR), _mm512_cvtepi8_epi32(m));
-                if shape.format == WeightFormat::I4Offset {
-                    let o = Avx512::pairs_of_i16(tile.add(layout.offsets_at + row * 2));
-                    Avx512::store(to.add((QUADS + 1) * VECTOR), o);
-                }
-                to = to.add(BLOCK_BYTES);
-            }
-        }
-    }
-}
-
+/// Few rows are multiplied with the tiles as they are, many with a panel.
+///
 /// # Safety
-/// `codes` points to a block of a tile, `to` has room for 8 vectors.
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn spread_codes(format: WeightFormat, codes: *const u8, to: *mut u8) {
-    // SAFETY: as for this function.
+/// The machine has AVX-512 VNNI.
+#[inline(always)]
+unsafe fn row_group<const I4: bool, const OFFSETS: bool>(
+    task: Task<'_>,
+    g: usize,
+    panel: &mut [u8],
+) {
+    let rows = task.x.rows;
+    // SAFETY: as for this function; the panel was spread for this row group.
     unsafe {
-        match format {
-            WeightFormat::I8 => {
-                for j in 0..QUADS {
-                    let v = Avx512::load(codes.add(j * VECTOR));
-                    let v = _mm512_xor_si512(v, _mm512_set1_epi8(i8::MIN));
-                    Avx512::store(to.add(j * VECTOR), v);
-                }
+        if rows <= ROWS_AT_ONCE {
+            let tiles = Stored::<I4>(Tiles::new(task.weights, g));
+            with_rows!(rows, ROWS_AT_ONCE, T => multiply::<T, I4, OFFSETS>(task, g, 0, tiles));
+            return;
+        }
+        spread::<I4, OFFSETS>(task.weights, g, panel);
+        let count = rows.div_ceil(ROWS_AT_ONCE);
+        for (pass, (first, rows)) in passes(rows, count).enumerate() {
+            let panel = Panel::<BLOCK_BYTES>::new(panel.as_ptr(), task.weights, g + 1, pass, count);
+            with_rows!(rows, ROWS_AT_ONCE, T => multiply::<T, I4, OFFSETS>(task, g, first, panel));
+        }
+    }
+}
+
+/// The weights of a block.
+///
+/// # Safety
+/// Every function needs AVX-512, and a cursor at a block.
+trait Codes: Cursor {
+    /// Quad `j` with the bias, as bytes.
+    unsafe fn quad(&self, j: usize) -> __m512i;
+    /// The multipliers in pairs.
+    unsafe fn multipliers(&self) -> __m512i;
+    /// The offsets in pairs.
+    unsafe fn offsets(&self) -> __m512i;
+}
+
+/// Tiles as they are stored.
+#[derive(Clone, Copy)]
+struct Stored<'a, const I4: bool>(Tiles<'a>);
+
+impl<const I4: bool> Cursor for Stored<'_, I4> {
+    #[inline(always)]
+    unsafe fn begin(&mut self, group: usize) {
+        // SAFETY: as for the trait.
+        unsafe { self.0.begin(group) }
+    }
+    #[inline(always)]
+    unsafe fn advance(&mut self) {
+        // SAFETY: as for the trait.
+        unsafe { self.0.advance() }
+    }
+}
+
+impl<const I4: bool> Codes for Stored<'_, I4> {
+    #[inline(always)]
+    unsafe fn quad(&self, j: usize) -> __m512i {
+        let high = I4 && j >= QUADS / 2;
+        let from = self.0.codes.wrapping_add(if high { j - QUADS / 2 } else { j } * VECTOR);
+        if !high {
+            prefetch(from.wrapping_add(AHEAD_BYTES));
+        }
+        // SAFETY: as for the trait.
+        unsafe {
+            let v = Avx512::load(from);
+            match (I4, high) {
+                (false, _) => _mm512_xor_si512(v, _mm512_set1_epi8(i8::MIN)),
+                (true, false) => Avx512::and(v, Avx512::splat8(15)),
+                (true, true) => Avx512::and(Avx512::shift_right16::<4>(v), Avx512::splat8(15)),
             }
-            WeightFormat::I4 | WeightFormat::I4Offset => {
-                let mask = _mm512_set1_epi8(15);
-                for j in 0..QUADS / 2 {
-                    let v = Avx512::load(codes.add(j * VECTOR));
-                    let high = _mm512_and_si512(_mm512_srli_epi16::<4>(v), mask);
-                    Avx512::store(to.add(j * VECTOR), _mm512_and_si512(v, mask));
-                    Avx512::store(to.add((j + QUADS / 2) * VECTOR), high);
-                }
+        }
+    }
+    #[inline(always)]
+    unsafe fn multipliers(&self) -> __m512i {
+        // SAFETY: as for the trait.
+        unsafe { Avx512::pairs_of_i8(self.0.multipliers) }
+    }
+    #[inline(always)]
+    unsafe fn offsets(&self) -> __m512i {
+        // SAFETY: as for the trait.
+        unsafe { Avx512::pairs_of_i16(self.0.offsets) }
+    }
+}
+
+impl Codes for Panel<BLOCK_BYTES> {
+    #[inline(always)]
+    unsafe fn quad(&self, j: usize) -> __m512i {
+        // SAFETY: as for the trait.
+        unsafe { Avx512::load(self.block.wrapping_add(j * VECTOR)) }
+    }
+    #[inline(always)]
+    unsafe fn multipliers(&self) -> __m512i {
+        // SAFETY: as for the trait.
+        unsafe { self.quad(QUADS) }
+    }
+    #[inline(always)]
+    unsafe fn offsets(&self) -> __m512i {
+        // SAFETY: as for the trait.
+        unsafe { self.quad(QUADS + 1) }
+    }
+}
+
+/// Spreads row group `g` into a panel: for each block the quads with the bias, then the multipliers
+/// and the offsets in pairs.
+///
+/// # Safety
+/// The machine has AVX-512.
+#[inline(always)]
+unsafe fn spread<const I4: bool, const OFFSETS: bool>(
+    weights: &Linear,
+    g: usize,
+    panel: &mut [u8],
+) {
+    let blocks = weights.shape().blocks();
+    assert!(panel.len() >= blocks * BLOCK_BYTES, "the panel has room");
+    let mut tiles = Stored::<I4>(Tiles::new(weights, g));
+    for block in 0..blocks {
+        // SAFETY: the block exists, and the panel has room for it (asserted above).
+        unsafe {
+            match block % GROUP_BLOCKS {
+                0 => tiles.begin(block / GROUP_BLOCKS),
+                _ => tiles.advance(),
+            }
+            let to = panel.as_mut_ptr().add(block * BLOCK_BYTES);
+            for j in 0..QUADS {
+                Avx512::store(to.add(j * VECTOR), tiles.quad(j));
+            }
+            Avx512::store(to.add(QUADS * VECTOR), tiles.multipliers());
+            if OFFSETS {
+                Avx512::store(to.add((QUADS + 1) * VECTOR), tiles.offsets());
             }
         }
     }
 }
 
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn pass<const T: usize, const OFFSETS: bool>(task: Task<'_>, g: usize, first: usize, panel: &[u8]) {
+/// Row group `g` with rows `first .. first + T` of x.
+///
+/// # Safety
+/// The machine has AVX-512 VNNI; the rows exist.
+#[inline(always)]
+unsafe fn multiply<const T: usize, const I4: bool, const OFFSETS: bool>(
+    task: Task<'_>,
+    g: usize,
+    first: usize,
+    mut weights: impl Codes,
+) {
     let x = task.x;
     let blocks = task.weights.shape().blocks();
     let groups = x.columns.div_ceil(GROUP);
-    let unbias = -bias(task.weights.shape().format);
     let mut sums = [[0.0_f64; TILE_ROWS]; T];
-    // SAFETY: rows first .. first + T exist, with `blocks` blocks and `groups` groups; the panel
-    // holds `blocks` blocks.
+    // SAFETY: rows first .. first + T exist, with `blocks` blocks and `groups` groups.
     unsafe {
         let multipliers = x.group_multipliers.as_ptr().add(first * groups);
-        let mut weights = panel.as_ptr();
-        let mut rows = [x.narrow.as_ptr(); T];
-        for (t, row) in rows.iter_mut().enumerate() {
-            *row = row.add((first + t) * blocks);
-        }
+        let mut rows: [*const NarrowBlock; T] =
+            std::array::from_fn(|t| x.narrow.as_ptr().add((first + t) * blocks));
         for group in 0..groups {
+            weights.begin(group);
             let mut inner = [_mm512_setzero_si512(); T];
             for _ in 0..GROUP_BLOCKS.min(blocks - group * GROUP_BLOCKS) {
-                for_block::<T, OFFSETS>(&rows, weights, unbias, &mut inner);
-                weights = weights.add(BLOCK_BYTES);
-                for row in &mut rows {
-                    *row = row.add(1);
-                }
+                for_block::<T, I4, OFFSETS>(&rows, weights, &mut inner);
+                weights.advance();
+                rows = rows.map(|row| row.add(1));
             }
             for t in 0..T {
                 let n = *multipliers.add(t * groups + group);
@@ -134,38 +214,40 @@ fn pass<const T: usize, const OFFSETS: bool>(task: Task<'_>, g: usize, first: us
 }
 
 /// # Safety
-/// `weights` points to a block of a panel, `rows` to blocks.
-#[inline]
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn for_block<const T: usize, const OFFSETS: bool>(
+/// The machine has AVX-512 VNNI; `weights` is at a block, `rows` point to blocks.
+#[inline(always)]
+unsafe fn for_block<const T: usize, const I4: bool, const OFFSETS: bool>(
     rows: &[*const NarrowBlock; T],
-    weights: *const u8,
-    unbias: i32,
+    weights: impl Codes,
     inner: &mut [__m512i; T],
 ) {
+    let bias = if I4 { 8 } else { 128 };
     // SAFETY: as for this function.
     unsafe {
-        let mut dots = [_mm512_setzero_si512(); T];
-        for t in 0..T {
-            dots[t] = _mm512_set1_epi32((*rows[t]).sum * unbias);
-        }
+        let mut dots: [__m512i; T] =
+            std::array::from_fn(|t| _mm512_set1_epi32((*rows[t]).sum * -bias));
         for j in 0..QUADS {
-            let w = Avx512::load(weights.add(j * VECTOR));
+            let w = weights.quad(j);
             for t in 0..T {
-                let codes: *const u8 = rows[t].cast();
-                dots[t] = _mm512_dpbusd_epi32(dots[t], w, Avx512::broadcast(codes.add(j * 4)));
+                let x = Avx512::broadcast(rows[t].cast::<u8>().add(j * 4));
+                dots[t] = _mm512_dpbusd_epi32(dots[t], w, x);
             }
         }
-        let m = Avx512::load(weights.add(QUADS * VECTOR));
+        let m = weights.multipliers();
         for t in 0..T {
-            // The low half of the pair (r, r).
+            // (r, 0)
             let r = _mm512_set1_epi32((*rows[t]).multiplier_pair & 0xffff);
-            let scaled = _mm512_mullo_epi32(dots[t], _mm512_mullo_epi32(m, r));
-            inner[t] = _mm512_add_epi32(inner[t], scaled);
-            if OFFSETS {
-                let o = Avx512::load(weights.add((QUADS + 1) * VECTOR));
+            let scaled = match I4 {
+                true => Avx512::dot_i16(dots[t], Avx512::mul16(m, r)),
+                false => _mm512_mullo_epi32(dots[t], Avx512::dot_i16(m, r)),
+            };
+            inner[t] = Avx512::add32(inner[t], scaled);
+        }
+        if OFFSETS {
+            let o = weights.offsets();
+            for t in 0..T {
                 let pair = _mm512_set1_epi32((*rows[t]).offset_pair);
-                inner[t] = _mm512_add_epi32(inner[t], _mm512_madd_epi16(o, pair));
+                inner[t] = Avx512::add32(inner[t], Avx512::dot_i16(o, pair));
             }
         }
     }
