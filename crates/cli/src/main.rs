@@ -10,6 +10,7 @@ mod config;
 mod failure;
 mod generation;
 mod import;
+mod input;
 mod interrupt;
 mod measure;
 mod memory;
