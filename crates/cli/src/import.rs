@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use shoal_base::PackageId;
+use shoal_base::{PackageId, TokenId};
 use shoal_engine::Calibration;
 use shoal_model::import::{
     FormatChoice, ImportProgress, ImportedBlobs, MapReport, QuantizeError, import_blobs,
@@ -23,6 +23,8 @@ use crate::{interrupt, measure};
 const CALIBRATION_TEXT: &str = include_str!("calibration.txt");
 /// Tokens of it that are used.
 const CALIBRATION_TOKENS_MAX: usize = 256;
+/// Distance of tokens that are taken from a vocabulary: a prime, so that they differ.
+const CALIBRATION_STRIDE: u32 = 7919;
 
 /// How to import.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::Args)]
@@ -130,8 +132,10 @@ fn calibrate(
     let provisional = Package::open(&blobs.provisional().to_bytes(), staged.blobs())?;
     let tokenizer = Tokenizer::new(spec)?;
     let tokens = tokenizer.encode(CALIBRATION_TEXT, EncodeOptions::default());
-    // A vocabulary that cannot write this text is measured with what it can: nothing.
-    let mut tokens = tokens.unwrap_or_default();
+    // A vocabulary that cannot write this text is measured with tokens from all of it.
+    let spread = |i: u32| TokenId(i * CALIBRATION_STRIDE % tokenizer.vocab_count());
+    let mut tokens =
+        tokens.unwrap_or_else(|_| (0..CALIBRATION_TOKENS_MAX as u32).map(spread).collect());
     let context = provisional.manifest().architecture.context_tokens as usize;
     tokens.truncate(CALIBRATION_TOKENS_MAX.min(context));
     let kernels = measure::kernels(session.threads)?;

@@ -1,6 +1,7 @@
 //! `shoal model export`.
 
 use std::io::BufWriter;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -62,8 +63,10 @@ pub(super) fn run(session: &Session, args: &Args) -> Result<(), Failure> {
     };
     let failed = |error: &std::io::Error| at_path(&args.out, error);
     let folder = args.out.parent().filter(|folder| *folder != Path::new(""));
-    // The file has its name only once it is complete.
-    let file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")));
+    // The file has its name only once it is complete. It is as open to others as any new file.
+    let file = tempfile::Builder::new()
+        .permissions(std::fs::Permissions::from_mode(0o666))
+        .tempfile_in(folder.unwrap_or(Path::new(".")));
     let file = file.map_err(|error| failed(&error))?;
     let file = export_gguf(&package, &name, element, BufWriter::new(file), &told)?;
     let file = file.into_inner().map_err(|error| failed(error.error()))?;
