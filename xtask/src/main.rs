@@ -15,6 +15,7 @@ mod shell;
 mod static_binary;
 mod test_run;
 mod tidy;
+mod vectors;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,8 @@ enum Task {
     StaticBinary,
     /// Check the rules of this repository that no compiler or lint checks
     Tidy,
+    /// Write the golden vectors from the reference
+    Vectors,
 }
 
 fn main() -> ExitCode {
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Task::Machine => machine::run(),
         Task::StaticBinary => static_binary::run().map(print_skip),
         Task::Tidy => tidy::run(),
+        Task::Vectors => vectors::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
