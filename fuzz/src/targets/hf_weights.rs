@@ -35,7 +35,8 @@ fn file(tensors: &[(String, Vec<usize>)], kind: &str, size: usize) -> Vec<u8> {
     let mut at = 0;
     for (name, shape) in tensors {
         let end = at + shape.iter().product::<usize>() * size;
-        header[name] = serde_json::json!({"dtype": kind, "shape": shape, "data_offsets": [at, end]});
+        let offsets = [at, end];
+        header[name] = serde_json::json!({"dtype": kind, "shape": shape, "data_offsets": offsets});
         at = end;
     }
     let header = header.to_string();

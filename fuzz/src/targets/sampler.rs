@@ -39,7 +39,7 @@ fn run(bytes: &[u8]) {
     let Some(last) = logits.len().checked_sub(1) else {
         return;
     };
-    let [t, k, p, m, repetition, presence, frequency, bias, seed, position, a, b, mask @ ..] = *head;
+    let [t, k, p, m, repeat, presence, frequency, bias, seed, position, a, b, mask @ ..] = *head;
     let id = |byte: u8| TokenId((usize::from(byte) % logits.len()) as u32);
     let signed = |byte: u8| (f32::from(byte) - 128.0) / 64.0;
     let sampling = Sampling {
@@ -47,7 +47,7 @@ fn run(bytes: &[u8]) {
         top_k: k.into(),
         top_p: (f32::from(p) + 1.0) / 256.0,
         min_p: f32::from(m) / 255.0,
-        repetition_penalty: (f32::from(repetition) + 1.0) / 128.0,
+        repetition_penalty: (f32::from(repeat) + 1.0) / 128.0,
         presence_penalty: signed(presence).clamp(-2.0, 2.0),
         frequency_penalty: signed(frequency).clamp(-2.0, 2.0),
         logit_bias: vec![(id(bias), signed(bias) * 50.0)],
