@@ -47,7 +47,7 @@ fn run(bytes: &[u8]) {
         top_k: k.into(),
         top_p: (f32::from(p) + 1.0) / 256.0,
         min_p: f32::from(m) / 255.0,
-        repetition_penalty: (f32::from(repeat) + 1.0) / 128.0,
+        repetition_penalty: ((f32::from(repeat) + 1.0) / 128.0).max(0.01),
         presence_penalty: signed(presence).clamp(-2.0, 2.0),
         frequency_penalty: signed(frequency).clamp(-2.0, 2.0),
         logit_bias: vec![(id(bias), signed(bias) * 50.0)],
