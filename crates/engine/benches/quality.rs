@@ -2,8 +2,8 @@
 //!
 //! `cargo bench -p shoal-engine --bench quality -- MODEL OUT CONTEXT TEXT...`
 //!
-//! For outliers of factor 1 (none), 10 and 50 the model is written to `OUT/xFACTOR.gguf` in F32, for
-//! other programs to measure, and scored on every text, one line of JSON each: in every format
+//! For outliers of factor 1 (none), 10 and 50 the model is written to `OUT/xFACTOR.gguf` in F32,
+//! for other programs to measure, and scored on every text, one line of JSON each: in every format
 //! without outliers, in 8 bits with them. The
 //! script `bench/fixtures/perplexity.py` runs the other programs and compares.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
@@ -61,12 +61,10 @@ fn main() {
             for (path, tokens) in &texts {
                 let score = perplexity(&package, &kernels(), tokens, context, first, &|_| true);
                 let score = score.expect("it has a score").expect("nobody stops it");
-                println!(
-                    r#"{{"factor":{factor},"weights":"{weights:?}","inputs":"{}","text":"{path}","nats":{},"tokens":{}}}"#,
-                    inputs.map_or("calibrated".to_owned(), |inputs| format!("{inputs:?}")),
-                    score.nats(),
-                    score.tokens()
-                );
+                let inputs = inputs.map_or("calibrated".to_owned(), |inputs| format!("{inputs:?}"));
+                let (nats, tokens) = (score.nats(), score.tokens());
+                print!(r#"{{"factor":{factor},"weights":"{weights:?}","inputs":"{inputs}","#);
+                println!(r#""text":"{path}","nats":{nats},"tokens":{tokens}}}"#);
             }
         }
     }

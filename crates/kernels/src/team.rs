@@ -127,8 +127,8 @@ impl Team {
         });
     }
 
-    /// Hands out `0..count` in ranges to whoever is free: long ones first, then shorter ones down to
-    /// `shortest`, so that all members finish together even when one of them is slowed down.
+    /// Hands out `0..count` in ranges to whoever is free: long ones first, then shorter ones down
+    /// to `shortest`, so that all members finish together even when one of them is slowed down.
     pub fn share_ranges(&self, count: usize, shortest: usize, job: &(dyn Fn(Range<usize>) + Sync)) {
         let threads = self.threads();
         if threads == 1 || count <= shortest {

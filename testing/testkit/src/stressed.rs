@@ -36,7 +36,8 @@ enum Place {
 }
 
 impl Stressed {
-    /// `inner`, without norms on heads, with one channel in a hundred, at least one per place, scaled by `factor`.
+    /// `inner`, without norms on heads, with one channel in a hundred, at least one per place,
+    /// scaled by `factor`.
     pub fn new(inner: Box<dyn WeightSource>, factor: f32) -> Self {
         Self { inner, factor }
     }
