@@ -4,12 +4,13 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use crate::Target;
+use crate::{MEMORY_BYTES, Target};
 
 /// Panics on a byte that no seed holds.
 pub const PANICS: Target = Target {
     name: "canary_panics",
     seeds,
+    memory_bytes: MEMORY_BYTES,
     run: |bytes| assert!(bytes.first() != Some(&0xff), "the canary sings"),
 };
 
@@ -17,6 +18,7 @@ pub const PANICS: Target = Target {
 pub const ALLOCATES: Target = Target {
     name: "canary_allocates",
     seeds,
+    memory_bytes: MEMORY_BYTES,
     run: |bytes| {
         if let Some(length) = bytes.first_chunk() {
             let length = u32::from_le_bytes(*length) as usize;
@@ -29,6 +31,7 @@ pub const ALLOCATES: Target = Target {
 pub const STALLS: Target = Target {
     name: "canary_stalls",
     seeds,
+    memory_bytes: MEMORY_BYTES,
     run: |bytes| {
         if bytes.len() > 8 {
             std::thread::sleep(STALL);

@@ -6,8 +6,10 @@ mod allocations;
 pub mod canaries;
 mod mutate;
 mod regressions;
+mod seeds;
 pub mod smoke;
 mod target;
 pub mod targets;
+mod tokenizers;
 
-pub use target::Target;
+pub use target::{MEMORY_BYTES, Target};

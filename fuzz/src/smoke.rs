@@ -14,8 +14,7 @@ use crate::allocations::peak_bytes;
 use crate::mutate::Mutator;
 use crate::{Target, regressions};
 
-/// Memory a target may hold whatever the input, and for each byte of it.
-const MEMORY_BYTES_BASE: usize = 1 << 20;
+/// Memory a target may hold for each byte of the input.
 const MEMORY_BYTES_PER_BYTE: usize = 64;
 
 /// An input that takes this many limits is not waited for.
@@ -112,7 +111,7 @@ impl Run {
             let message = message(payload.as_ref());
             return Err(Failure::Panic { message });
         }
-        let limit = MEMORY_BYTES_BASE + MEMORY_BYTES_PER_BYTE * input.len();
+        let limit = target.memory_bytes + MEMORY_BYTES_PER_BYTE * input.len();
         if held > limit {
             return Err(Failure::Memory { got: held, input: input.len(), limit });
         }

@@ -12,7 +12,26 @@ macro_rules! targets {
     };
 }
 
-targets! { architecture, digest }
+targets! {
+    architecture,
+    chat_template,
+    digest,
+    hf_config,
+    hf_weights,
+    manifest,
+    model_file,
+    package_blobs,
+    sampler,
+    store_index,
+    store_names,
+    tiles,
+    tokenizer_blob,
+    tokenizer_gguf,
+    tokenizer_hf,
+    tokenizer_llama2c,
+    tokenizer_sentencepiece,
+    tokenizer_tiktoken,
+}
 
 /// The target with a name.
 #[must_use]

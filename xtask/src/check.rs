@@ -63,12 +63,16 @@ pub(crate) fn run(args: &Args) -> Result<(), TaskError> {
 
 /// What happened, step by step.
 #[derive(Default)]
-struct Report {
+pub(crate) struct Report {
     steps: Vec<(&'static str, Duration, Result<Outcome, TaskError>)>,
 }
 
 impl Report {
-    fn step(&mut self, name: &'static str, run: impl FnOnce() -> Result<Outcome, TaskError>) {
+    pub(crate) fn step(
+        &mut self,
+        name: &'static str,
+        run: impl FnOnce() -> Result<Outcome, TaskError>,
+    ) {
         println!("== {name}");
         let started = Instant::now();
         let result = run();
@@ -78,7 +82,7 @@ impl Report {
         self.steps.push((name, started.elapsed(), result));
     }
 
-    fn print(&self) {
+    pub(crate) fn print(&self) {
         println!("== summary");
         for (name, duration, result) in &self.steps {
             let outcome = match result {
@@ -92,7 +96,7 @@ impl Report {
         println!("{:<14} {:>7.1} s", "sum", sum.as_secs_f64());
     }
 
-    fn result(&self) -> Result<(), TaskError> {
+    pub(crate) fn result(&self) -> Result<(), TaskError> {
         let failed = self.steps.iter().filter(|(.., result)| result.is_err());
         let names: Vec<_> = failed.map(|(name, ..)| *name).collect();
         if names.is_empty() {

@@ -17,10 +17,17 @@ pub(crate) struct Args {
     target: Option<String>,
 }
 
+impl Args {
+    /// Every target, this many inputs each.
+    pub(crate) const fn with_inputs(inputs: u32) -> Self {
+        Self { inputs, target: None }
+    }
+}
+
 impl Default for Args {
     fn default() -> Self {
-        // Some seconds for all targets together.
-        Self { inputs: 20_000, target: None }
+        // Under a minute for all targets together.
+        Self::with_inputs(20_000)
     }
 }
 

@@ -12,9 +12,11 @@ mod emulate;
 mod fuzz_smoke;
 mod machine;
 mod shell;
+mod soak;
 mod static_binary;
 mod test_run;
 mod tidy;
+mod vectors;
 
 use std::process::ExitCode;
 
@@ -32,10 +34,14 @@ enum Task {
     FuzzSmoke(fuzz_smoke::Args),
     /// Describe this machine, for benchmark records
     Machine,
+    /// Run the checks that take too long for every change
+    Soak(soak::Args),
     /// Build the released program and show that it needs nothing but a kernel
     StaticBinary,
     /// Check the rules of this repository that no compiler or lint checks
     Tidy,
+    /// Write the golden vectors from the reference
+    Vectors,
 }
 
 fn main() -> ExitCode {
@@ -44,8 +50,10 @@ fn main() -> ExitCode {
         Task::Emulate(args) => emulate::run(&args),
         Task::FuzzSmoke(args) => fuzz_smoke::run(&args).map(drop),
         Task::Machine => machine::run(),
+        Task::Soak(args) => soak::run(&args),
         Task::StaticBinary => static_binary::run().map(print_skip),
         Task::Tidy => tidy::run(),
+        Task::Vectors => vectors::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -16,8 +16,8 @@ pub struct Sampling {
     pub top_p: f32,
     /// Keep tokens with at least this fraction of the largest probability, in [0, 1].
     pub min_p: f32,
-    /// Divides positive and multiplies negative logits of tokens seen in prompt or answer, > 0; 1
-    /// is off.
+    /// Divides positive and multiplies negative logits of tokens seen in prompt or answer, in
+    /// [0.01, 100]; 1 is off.
     pub repetition_penalty: f32,
     /// Subtracted once from tokens present in the answer, in [-2, 2].
     pub presence_penalty: f32,

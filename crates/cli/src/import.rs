@@ -1,11 +1,9 @@
 //! From a model file to a package of the store.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use shoal_base::PackageId;
+use shoal_base::{PackageId, TokenId};
 use shoal_engine::Calibration;
-use shoal_kernels::{Isa, Kernels};
 use shoal_model::import::{
     FormatChoice, ImportProgress, ImportedBlobs, MapReport, QuantizeError, import_blobs,
     import_tokenizer, planned_bytes,
@@ -16,14 +14,17 @@ use shoal_model::tokenizer::{EncodeOptions, Tokenizer, TokenizerSpec};
 use shoal_store::{Import, PackageName};
 
 use crate::failure::Failure;
+use crate::progress::{self, STEPS};
 use crate::session::Session;
-use crate::{interrupt, progress};
+use crate::{interrupt, measure};
 
 /// Runs through a new package to see which inputs need 12 bits. Part of what decides the id of an
 /// imported package: another text may choose otherwise.
 const CALIBRATION_TEXT: &str = include_str!("calibration.txt");
 /// Tokens of it that are used.
 const CALIBRATION_TOKENS_MAX: usize = 256;
+/// Distance of tokens that are taken from a vocabulary: a prime, so that they differ.
+const CALIBRATION_STRIDE: u32 = 7919;
 
 /// How to import.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::Args)]
@@ -104,11 +105,11 @@ pub(crate) fn import(
     };
     let blobs = import_blobs(source, weights, &tokenizer, session.threads, &staged, &told)?;
     let error = total(&blobs.report);
+    bar.finish_and_clear();
     let manifest = match options.fidelity {
         Fidelity::High => blobs.finish(|_, _| InputFormat::A12),
         Fidelity::Standard => calibrate(session, &staged, blobs, spec)?,
     };
-    bar.finish_and_clear();
     interrupt::check()?;
     let committed = staged.commit(&manifest, Some(&name))?;
     Ok(Imported {
@@ -131,13 +132,22 @@ fn calibrate(
     let provisional = Package::open(&blobs.provisional().to_bytes(), staged.blobs())?;
     let tokenizer = Tokenizer::new(spec)?;
     let tokens = tokenizer.encode(CALIBRATION_TEXT, EncodeOptions::default());
-    // A vocabulary that cannot write this text is measured with what it can: nothing.
-    let mut tokens = tokens.unwrap_or_default();
+    // A vocabulary that cannot write this text is measured with tokens from all of it.
+    let spread = |i: u32| TokenId(i * CALIBRATION_STRIDE % tokenizer.vocab_count());
+    let mut tokens =
+        tokens.unwrap_or_else(|_| (0..CALIBRATION_TOKENS_MAX as u32).map(spread).collect());
     let context = provisional.manifest().architecture.context_tokens as usize;
     tokens.truncate(CALIBRATION_TOKENS_MAX.min(context));
-    let kernels = Arc::new(Kernels::new(Isa::choose()?, session.threads)?);
-    let go_on = |_: f64| !interrupt::is_asked();
-    match Calibration::measure(&provisional, &kernels, &tokens, &go_on)? {
+    let kernels = measure::kernels(session.threads)?;
+    let bar = progress::parts("measuring inputs", session.json);
+    bar.set_length(STEPS);
+    let told = |done: f64| {
+        bar.set_position((done * STEPS as f64) as u64);
+        !interrupt::is_asked()
+    };
+    let measured = Calibration::measure(&provisional, &kernels, &tokens, &told)?;
+    bar.finish_and_clear();
+    match measured {
         Some(measured) => Ok(blobs.finish(|kind, slot| measured.choose(kind, slot))),
         None => Err(Failure::interrupted()),
     }

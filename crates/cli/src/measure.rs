@@ -9,7 +9,7 @@ use shoal_kernels::{Isa, Kernels};
 use shoal_model::package::Package;
 
 use crate::failure::Failure;
-use crate::interrupt;
+use crate::{interrupt, memory};
 
 /// Larger than any cache.
 const BUFFER_BYTES: usize = 1 << 30;
@@ -80,6 +80,8 @@ impl Bench {
         let layers = architecture.layer_count;
         let pages = positions.div_ceil(PAGE_POSITIONS).saturating_mul(shape.sequences);
         let page_bytes = Stage::page_bytes(architecture, layers as usize);
+        let kv_bytes = (pages as u64).saturating_mul(page_bytes as u64);
+        memory::check("keys and values of all sequences", kv_bytes)?;
         let stage = Stage::load(Arc::clone(&kernels), package, 0..layers, pages)?;
         let head = Head::load(kernels, package)?;
         let kv_position_bytes = page_bytes / PAGE_POSITIONS;

@@ -17,7 +17,7 @@ use shoal_store::{PackageName, StoreError};
 use crate::failure::{Code, Failure, at_path};
 use crate::import::{ImportOptions, import, name_of, open_source};
 use crate::session::Session;
-use crate::{output, progress};
+use crate::{memory, output, progress};
 
 const DOMAIN: &str = "shoal/imported-files/v1";
 /// Digits of the digest in a name: enough to tell the files of one user apart.
@@ -27,10 +27,17 @@ const STEM_BYTES_MAX: usize = 80;
 
 /// The model of a command.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct ModelArgs {
+pub(crate) struct ModelName {
     /// Name, id or beginning of an id of a package, or the path of a model file or folder
     #[arg(long, short, value_name = "MODEL")]
     pub(crate) model: String,
+}
+
+/// The model of a command that answers.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ModelArgs {
+    #[command(flatten)]
+    pub(crate) name: ModelName,
 
     /// Memory for keys and values; the configuration or 1024 unless given
     #[arg(long, value_name = "MIB")]
@@ -126,19 +133,22 @@ pub(crate) fn load(
     model: &ModelArgs,
     draft: Option<&str>,
 ) -> Result<LocalEngine, Failure> {
-    let package = find(session, &model.model)?;
-    let draft = draft.map(|draft| find(session, draft)).transpose()?;
     let defaults = EngineOptions::default();
     let kv_bytes = model.kv_cache_mib.map(|mib| u64::from(mib.get()) << 20);
+    let kv_bytes = kv_bytes.or(session.config.kv_cache_bytes()).unwrap_or(defaults.kv_bytes);
+    memory::check("the cache of keys and values", kv_bytes)?;
+    let name = model.name.model.as_str();
+    let package = find(session, name)?;
+    let draft = draft.map(|draft| find(session, draft)).transpose()?;
     let window = session.config.draft_window_tokens.map(std::num::NonZeroUsize::get);
     let options = EngineOptions {
         threads: session.threads,
-        kv_bytes: kv_bytes.or(session.config.kv_cache_bytes()).unwrap_or(defaults.kv_bytes),
+        kv_bytes,
         draft_window: window.unwrap_or(defaults.draft_window),
         ..defaults
     };
-    let busy = progress::busy(&format!("loading {}", model.model), session.json);
-    let engine = LocalEngine::open(&package, &model.model, draft.as_ref(), options)?;
+    let busy = progress::busy(&format!("loading {name}"), session.json);
+    let engine = LocalEngine::open(&package, name, draft.as_ref(), options)?;
     busy.finish_and_clear();
     Ok(engine)
 }

@@ -3,10 +3,13 @@
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 
 /// How often a bar moves by itself.
 const TICK: Duration = Duration::from_millis(120);
+
+/// Length of a bar for work whose share is told.
+pub(crate) const STEPS: u64 = 1000;
 
 fn bar(template: &str, hidden: bool) -> ProgressBar {
     // Tests and logs are no place for a bar, and JSON means that a program reads.
@@ -14,7 +17,9 @@ fn bar(template: &str, hidden: bool) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let style = ProgressStyle::with_template(template).expect("the template is valid");
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style);
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    // Whatever ends the work, an error above all, is written where the bar was.
+    let bar = bar.with_style(style).with_finish(ProgressFinish::AndClear);
     bar.enable_steady_tick(TICK);
     bar
 }

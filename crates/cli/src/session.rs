@@ -9,6 +9,9 @@ use shoal_store::{Store, default_home};
 use crate::config::Config;
 use crate::failure::Failure;
 
+/// More threads than any machine has processors are a slip of the finger.
+const THREADS_MAX: usize = 1024;
+
 /// Options that every command takes.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Common {
@@ -37,6 +40,9 @@ impl Session {
         let config = Config::read(&home)?;
         let all = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let threads = common.threads.or(config.threads).unwrap_or_else(all).get();
+        if threads > THREADS_MAX {
+            return Err(Failure::usage(format!("{threads} threads, limit {THREADS_MAX}")));
+        }
         Ok(Self { json: common.json, threads, config, home, store: OnceCell::new() })
     }
 

@@ -1,4 +1,5 @@
-//! Which inputs of a package need 12 bits: those whose outliers 8 bits with multipliers cannot hold.
+//! Which inputs of a package need 12 bits: those whose outliers 8 bits with multipliers cannot
+//! hold.
 //!
 //! Text runs through a provisional package; every map is computed with its inputs in a8 and in a12,
 //! and the relative difference of the outputs decides. Owns the measure and the threshold; the

@@ -59,7 +59,7 @@ fn check_sampling(sampling: &Sampling, vocab_count: u32) -> Result<(), GenerateE
         (within(sampling.temperature, 0.0, 100.0), "temperature", "is in 0..=100"),
         (sampling.top_p > 0.0 && sampling.top_p <= 1.0, "top_p", "is above 0 and at most 1"),
         (within(sampling.min_p, 0.0, 1.0), "min_p", "is in 0..=1"),
-        (penalty > 0.0 && penalty <= 100.0, "repetition_penalty", "is above 0 and at most 100"),
+        (within(penalty, 0.01, 100.0), "repetition_penalty", "is in 0.01..=100"),
         (within(sampling.presence_penalty, -2.0, 2.0), "presence_penalty", "is in -2..=2"),
         (within(sampling.frequency_penalty, -2.0, 2.0), "frequency_penalty", "is in -2..=2"),
         (
@@ -118,7 +118,8 @@ mod tests {
         assert_eq!(name_of(|r| r.sampling.temperature = 1e-9), Some("temperature"));
         assert_eq!(name_of(|r| r.sampling.top_p = 0.0), Some("top_p"));
         assert_eq!(name_of(|r| r.sampling.min_p = 1.5), Some("min_p"));
-        assert_eq!(name_of(|r| r.sampling.repetition_penalty = 0.0), Some("repetition_penalty"));
+        // A tiny one would turn logits into infinities.
+        assert_eq!(name_of(|r| r.sampling.repetition_penalty = 1e-30), Some("repetition_penalty"));
         assert_eq!(name_of(|r| r.sampling.presence_penalty = 3.0), Some("presence_penalty"));
         assert_eq!(name_of(|r| r.sampling.frequency_penalty = -3.0), Some("frequency_penalty"));
         let bias = |pairs: &[(u32, f32)]| {

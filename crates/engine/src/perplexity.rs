@@ -1,10 +1,10 @@
 //! How well a package predicts a text.
 //!
-//! The text is cut into windows of `context` tokens that do not overlap; of each, the second half is
-//! scored, so that every scored token has at least half a window before it. A tokenizer that begins
-//! texts with a token replaces the first of each window by it. This is the rule of llama.cpp's
-//! `llama-perplexity`, so that figures can be compared. Scores are f64 sums of this process alone:
-//! no part of the canonical arithmetic.
+//! The text is cut into windows of `context` tokens that do not overlap; of each, the second half
+//! is scored, so that every scored token has at least half a window before it. A tokenizer that
+//! begins texts with a token replaces the first of each window by it. This is the rule of
+//! llama.cpp's `llama-perplexity`, so that figures can be compared. Scores are f64 sums of this
+//! process alone: no part of the canonical arithmetic.
 
 use std::sync::Arc;
 

@@ -234,23 +234,11 @@ impl Scheduler {
         let mut ended = Vec::new();
         for (part, &first) in parts.iter().zip(&first_row) {
             let count = part.logits_rows().len();
-            let fault = faults[first..first + part.rows].iter().position(Option::is_some);
-            let fault = fault.map(|i| (faults[first + i].expect("just found"), part.position + i));
-            let head_fault = unsound[row..row + count].iter().any(|&u| u);
+            let unsound = &unsound[row..row + count];
+            let fault = first_fault(part, &faults[first..first + part.rows], unsound);
             let states = &rows[first * width..(first + part.rows) * width];
-            let outcome = match (fault, head_fault) {
-                (Some((layer_index, position)), _) => {
-                    Err(GenerateError::Fault { layer_index, position: position as u32 })
-                }
-                (None, true) => Err(GenerateError::Fault {
-                    layer_index: u32::MAX,
-                    position: (part.position + part.rows - 1) as u32,
-                }),
-                (None, false) => {
-                    let logits = &mut logits[row * vocab..(row + count) * vocab];
-                    self.take(part, states, logits)
-                }
-            };
+            let logits = &mut logits[row * vocab..(row + count) * vocab];
+            let outcome = self.take(part, states, logits, fault);
             row += count;
             if let Some(end) = outcome.transpose() {
                 ended.push((part.running, end));
@@ -266,24 +254,34 @@ impl Scheduler {
         part: &Part,
         states: &[u16],
         logits: &mut [f32],
+        fault: Option<RowFault>,
     ) -> Result<Option<(FinishReason, String)>, GenerateError> {
         let vocab = self.head.vocab_count();
         let running = &mut self.running[part.running];
         running.computed = part.position + part.rows;
+        let at = |row: usize| fault.filter(|fault| fault.row <= row);
         if running.work.is_embedding() {
-            for state in self.head.states(states) {
-                let state = state.ok_or(GenerateError::Fault {
-                    layer_index: u32::MAX,
-                    position: part.position as u32,
-                })?;
+            for (row, state) in self.head.states(states).into_iter().enumerate() {
+                if let Some(fault) = at(row) {
+                    return Err(fault.error(part));
+                }
+                let state = state.ok_or(RowFault { row, layer_index: HEAD }.error(part))?;
                 running.work.pool(&state);
             }
             let done = running.computed == running.tokens.len();
             return Ok(done.then(|| (FinishReason::Stop, String::new())));
         }
+        let first_logits = part.logits_rows().start;
+        if let Some(fault) = fault.filter(|fault| fault.row < first_logits) {
+            return Err(fault.error(part));
+        }
         let mut end = None;
         let mut drawn = 0;
         for logits in logits.chunks_exact_mut(vocab) {
+            // A row behind a wrong guess is none of the answer, and neither is its fault.
+            if let Some(fault) = at(first_logits + drawn) {
+                return Err(fault.error(part));
+            }
             let expected = running.guesses.get(drawn).copied();
             drawn += 1;
             end = running.draw(logits)?;
@@ -346,6 +344,33 @@ impl Scheduler {
         let waiting = self.waiting.iter().map(VecDeque::len).sum();
         self.stats.load(self.running.len(), waiting, cache.held(), cache.page_count());
     }
+}
+
+/// The layer index of faults in final norm and logits.
+const HEAD: u32 = u32::MAX;
+
+/// The first row of a part that met an unsound number.
+#[derive(Clone, Copy, Debug)]
+struct RowFault {
+    row: usize,
+    layer_index: u32,
+}
+
+impl RowFault {
+    fn error(self, part: &Part) -> GenerateError {
+        let position = (part.position + self.row) as u32;
+        GenerateError::Fault { layer_index: self.layer_index, position }
+    }
+}
+
+/// `layers`: a fault per row; `head`: one per row whose logits were computed.
+fn first_fault(part: &Part, layers: &[Option<u32>], head: &[bool]) -> Option<RowFault> {
+    let logits = part.logits_rows();
+    layers.iter().enumerate().find_map(|(row, &layer)| {
+        let head = row.checked_sub(logits.start).and_then(|i| head.get(i)) == Some(&true);
+        let layer_index = layer.or(head.then_some(HEAD))?;
+        Some(RowFault { row, layer_index })
+    })
 }
 
 /// Sends an event; a sink that wants no more cancels its request.

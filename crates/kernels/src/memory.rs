@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn every_word_is_read_once() {
-        let words: Vec<u64> = (0..10_007).map(|i| u64::MAX / 3 * i).collect();
+        let words: Vec<u64> = (0..10_007).map(|i| (u64::MAX / 3).wrapping_mul(i)).collect();
         let expected = words.iter().fold(0, |sum: u64, word| sum.wrapping_add(*word));
         for isa in Isa::available() {
             let kernels = Kernels::new(isa, 3).expect("available");

@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 
 /// How long a member waits actively. Longer than the gaps between the operations of a step.
 const SPIN: Duration = Duration::from_micros(100);
+/// How long it does so without asking whether others want the core: where there are more threads
+/// than cores, the one waited for may be among them.
+const SPIN_ALONE: Duration = Duration::from_micros(5);
 
 type Job = *const (dyn Fn(usize) + Sync);
 
@@ -124,8 +127,8 @@ impl Team {
         });
     }
 
-    /// Hands out `0..count` in ranges to whoever is free: long ones first, then shorter ones down to
-    /// `shortest`, so that all members finish together even when one of them is slowed down.
+    /// Hands out `0..count` in ranges to whoever is free: long ones first, then shorter ones down
+    /// to `shortest`, so that all members finish together even when one of them is slowed down.
     pub fn share_ranges(&self, count: usize, shortest: usize, job: &(dyn Fn(Range<usize>) + Sync)) {
         let threads = self.threads();
         if threads == 1 || count <= shortest {
@@ -180,19 +183,22 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Spins, then sleeps; whoever makes the condition true unparks this thread.
+/// Spins, then lets others run in between, then sleeps; whoever makes the condition true unparks
+/// this thread.
 fn wait_until(done: impl Fn() -> bool) {
     let mut rounds = 0_u32;
-    let mut deadline = None;
+    let mut start = None;
     while !done() {
         rounds += 1;
         if !rounds.is_multiple_of(64) {
             std::hint::spin_loop();
             continue;
         }
-        let deadline = *deadline.get_or_insert_with(|| Instant::now() + SPIN);
-        if Instant::now() >= deadline {
+        let waited = start.get_or_insert_with(Instant::now).elapsed();
+        if waited > SPIN {
             std::thread::park_timeout(Duration::from_millis(50));
+        } else if waited > SPIN_ALONE {
+            std::thread::yield_now();
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::package::{BlobKind, LayerWeights, LinearWeights, Package, PackageErro
 use crate::source::gguf::{
     ExportRows, GgufWriteError, GgufWriter, export_metadata, export_row, export_tensors,
 };
-use crate::source::{ElementType, GgufVocabulary};
+use crate::source::{ElementType, GgufVocabulary, SourceError, WeightSource};
 use crate::tokenizer::{GgufTokenizer, TokenizerError, TokenizerSpec};
 
 /// Why a package was not exported.
@@ -18,6 +18,9 @@ pub enum ExportError {
     /// The package.
     #[error(transparent)]
     Package(#[from] PackageError),
+    /// The source.
+    #[error(transparent)]
+    Source(#[from] SourceError),
     /// A tokenizer that GGUF files cannot describe.
     #[error("tokenizer: {0}")]
     Tokenizer(#[from] TokenizerError),
@@ -44,26 +47,86 @@ pub fn export_gguf<W: Write>(
     progress: &dyn Fn(f64) -> bool,
 ) -> Result<W, ExportError> {
     let manifest = package.manifest();
-    let architecture = &manifest.architecture;
     let spec = TokenizerSpec::from_bytes(&package.bytes(BlobKind::Tokenizer)?)?;
-    let fields = spec.without_unused_rows().to_gguf(architecture.vocab_count as usize)?;
-    let template = manifest.chat_template.as_deref();
+    let model = Model {
+        architecture: &manifest.architecture,
+        spec: &spec,
+        template: manifest.chat_template.as_deref(),
+    };
+    let mut rows = Rows { package, layer: None };
+    let mut held: Option<(TensorRole, Tensor)> = None;
+    let row = |role, row, columns| {
+        if held.as_ref().is_none_or(|(held, _)| *held != role) {
+            held = Some((role, rows.tensor(role)?));
+        }
+        let (_, tensor) = held.as_ref().expect("just set");
+        Ok(tensor.row(model.architecture, role, row, columns))
+    };
+    write(&model, name, weights, out, progress, row)
+}
+
+/// Writes what an importer would read as a GGUF file, without quantizing it: `source` with `spec`
+/// for its tokenizer.
+///
+/// # Errors
+/// The first error of source or output; what was written is then of no use.
+pub fn export_source<W: Write>(
+    source: &dyn WeightSource,
+    spec: &TokenizerSpec,
+    weights: ElementType,
+    out: W,
+) -> Result<W, ExportError> {
+    let architecture = source.architecture();
+    let model = Model { architecture, spec, template: source.chat_template() };
+    let row = |role, row, columns| {
+        let mut values = vec![0.0; columns];
+        match role {
+            TensorRole::Embedding | TensorRole::OutputHead | TensorRole::Linear(..) => {
+                source.read_rows(role, export_row(architecture, role, row), &mut values)?;
+            }
+            TensorRole::Bias(..) | TensorRole::FinalNorm | TensorRole::Norm(..) => {
+                source.read_rows(role, 0, &mut values)?;
+            }
+        }
+        if let TensorRole::Bias(..) = role {
+            values = (0..columns).map(|k| values[export_row(architecture, role, k)]).collect();
+        }
+        Ok(values)
+    };
+    write(&model, source.name(), weights, out, &|_| true, row)
+}
+
+/// What a file says beside its weights.
+struct Model<'a> {
+    architecture: &'a Architecture,
+    spec: &'a TokenizerSpec,
+    template: Option<&'a str>,
+}
+
+fn write<W: Write>(
+    model: &Model<'_>,
+    name: &str,
+    weights: ElementType,
+    out: W,
+    progress: &dyn Fn(f64) -> bool,
+    mut row: impl FnMut(TensorRole, usize, usize) -> Result<Vec<f32>, ExportError>,
+) -> Result<W, ExportError> {
+    let Model { architecture, spec, template } = *model;
+    let fields = spec.clone().without_unused_rows().to_gguf(architecture.vocab_count as usize)?;
     let metadata =
         export_metadata(name, architecture, weights, &gguf_vocabulary(fields), template)?;
     let tensors = export_tensors(architecture, weights);
     let plans: Vec<_> = tensors.iter().map(|tensor| tensor.plan.clone()).collect();
     let total: usize = plans.iter().map(|plan| plan.rows * plan.columns).sum();
     let mut writer = GgufWriter::try_new(out, &metadata, plans)?;
-    let mut rows = Rows { package, layer: None };
     let mut done = 0;
     for tensor in tensors {
         let (count, columns) = (tensor.plan.rows, tensor.plan.columns);
         match tensor.rows {
             ExportRows::Values(values) => writer.write_rows(&values)?,
             ExportRows::Model(role) => {
-                let tensor = rows.tensor(role)?;
-                for row in 0..count {
-                    writer.write_rows(&tensor.row(architecture, role, row, columns))?;
+                for index in 0..count {
+                    writer.write_rows(&row(role, index, columns)?)?;
                     done += columns;
                     if !progress(done as f64 / total as f64) {
                         return Err(ExportError::Stopped);

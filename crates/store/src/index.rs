@@ -64,19 +64,23 @@ pub(crate) fn read(path: &Path, key: &SigningKey) -> Result<Names, StoreError> {
     let Some(bytes) = files::read_at_most(path, FILE_BYTES_MAX)? else {
         return Err(broken("the index is missing"));
     };
-    let signed: Signed =
-        serde_json::from_slice(&bytes).map_err(|_| broken("the index is damaged"))?;
+    parse(&bytes, key).map_err(broken)
+}
+
+/// The names of an index, or the rule that its bytes break.
+pub(crate) fn parse(bytes: &[u8], key: &SigningKey) -> Result<Names, &'static str> {
+    let signed: Signed = serde_json::from_slice(bytes).map_err(|_| "the index is damaged")?;
     if signed.index.format != FORMAT || signed.index.version != VERSION {
-        return Err(broken("the index has another version than this program reads"));
+        return Err("the index has another version than this program reads");
     }
-    let signature = signature(&signed.signature).ok_or(broken("the signature is damaged"))?;
+    let signature = signature(&signed.signature).ok_or("the signature is damaged")?;
     if signed.to_bytes() != bytes {
-        return Err(broken("the index is not in its canonical form"));
+        return Err("the index is not in its canonical form");
     }
     let digest = signed.index.digest();
     match key.verifying_key().verify(&digest.0, &signature) {
         Ok(()) => Ok(signed.index.names),
-        Err(_) => Err(broken("the index was not signed by this store's key")),
+        Err(_) => Err("the index was not signed by this store's key"),
     }
 }
 
@@ -89,13 +93,17 @@ pub(crate) fn read_unchecked(path: &Path) -> Names {
 
 /// Signs and writes an index.
 pub(crate) fn write(path: &Path, key: &SigningKey, names: Names) -> Result<(), StoreError> {
+    files::replace(path, &to_bytes(key, names), FILE_MODE)
+}
+
+/// The bytes of a signed index.
+pub(crate) fn to_bytes(key: &SigningKey, names: Names) -> Vec<u8> {
     let index = Index::new(names);
     let signature = key.sign(&index.digest().0).to_bytes();
     let (r, s) = signature.split_at(32);
     let half = |bytes: &[u8]| Digest(bytes.try_into().expect("half of 64 bytes"));
     // 64 bytes in the text form of two digests.
-    let signed = Signed { index, signature: format!("{}{}", half(r), half(s)) };
-    files::replace(path, &signed.to_bytes(), FILE_MODE)
+    Signed { index, signature: format!("{}{}", half(r), half(s)) }.to_bytes()
 }
 
 fn signature(text: &str) -> Option<Signature> {

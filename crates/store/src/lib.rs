@@ -8,6 +8,7 @@
 mod error;
 pub mod fetch;
 mod files;
+pub mod fuzz;
 mod home;
 mod index;
 mod key;

@@ -21,8 +21,18 @@ const VERSION_BYTES_MAX: u64 = 256;
 /// Shortest beginning of an id that is looked up.
 const PREFIX_DIGITS_MIN: usize = 4;
 /// What may lie in a folder that is about to become a store.
-const OWN_NAMES: [&str; 8] =
-    ["blobs", "config.toml", "downloads", "index.json", "index.key", "lock", "packages", "staging"];
+const OWN_NAMES: [&str; 10] = [
+    "blobs",
+    "chat_history",
+    "config.toml",
+    "downloads",
+    "index.json",
+    "index.key",
+    "lock",
+    "packages",
+    "staging",
+    "unfinished",
+];
 
 /// One folder of packages. Cheap to clone.
 #[derive(Clone, Debug)]

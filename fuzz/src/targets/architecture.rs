@@ -2,11 +2,12 @@
 
 use shoal_model::Architecture;
 
-use crate::Target;
+use crate::{MEMORY_BYTES, Target};
 
 pub(super) const TARGET: Target = Target {
     name: "architecture",
     seeds,
+    memory_bytes: MEMORY_BYTES,
     run,
 };
 

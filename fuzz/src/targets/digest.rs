@@ -2,11 +2,12 @@
 
 use shoal_base::Digest;
 
-use crate::Target;
+use crate::{MEMORY_BYTES, Target};
 
 pub(super) const TARGET: Target = Target {
     name: "digest",
     seeds,
+    memory_bytes: MEMORY_BYTES,
     run,
 };
 

@@ -13,8 +13,10 @@ mod programs;
 mod vm;
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::check::Outcome;
 use crate::elf::{self, Linkage};
 use crate::shell::{self, AtPath, TaskError};
 
@@ -69,6 +71,39 @@ pub(crate) fn run(args: &Args) -> Result<(), TaskError> {
         std::fs::remove_dir_all(&work).at(&work)?;
     }
     Ok(())
+}
+
+/// CPUs with AVX-512, without and with VNNI.
+const AVX512_CPUS: [&str; 2] = ["corei7_skylake_x", "corei7_icelake_u"];
+/// What the emulation needs; both are Debian packages.
+const PROGRAMS: [&str; 2] = ["bochs", "xorriso"];
+/// A run of all tests of the kernels, at some 20 million instructions per second.
+const CONFORMANCE_LIMIT_S: u64 = 6 * 3600;
+
+/// The tests of the kernels on both kinds of AVX-512.
+pub(crate) fn conformance() -> Result<Outcome, TaskError> {
+    let has = |program: &&str| {
+        let mut command = Command::new(program);
+        command.arg("--help").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok()
+    };
+    if let Some(missing) = PROGRAMS.into_iter().find(|program| !has(program)) {
+        return Ok(Outcome::Skipped(format!("no {missing}")));
+    }
+    for cpu in AVX512_CPUS {
+        run(&Args {
+            cpu: cpu.to_owned(),
+            memory_mib: 512,
+            limit_s: CONFORMANCE_LIMIT_S,
+            variables: Vec::new(),
+            carried: vec![shell::root().join("vectors")],
+            verbose: false,
+            probe: false,
+            tests_of: Some("shoal-kernels".to_owned()),
+            words: ["--test-threads", "1"].map(str::to_owned).to_vec(),
+        })?;
+    }
+    Ok(Outcome::Done)
 }
 
 fn run_one(

@@ -75,7 +75,7 @@ fn dot(a: &[i16], b: &[i16]) -> i32 {
 
 /// `x * 2^shift` rounded to the nearest integer, ties to even.
 fn scaled(x: i32, shift: i32) -> i64 {
-    (f64::from(x) * f64::from(shift.max(-100)).exp2()).round_ties_even() as i64
+    (f64::from(x) * f64::from(power_of_two(shift.max(-100)))).round_ties_even() as i64
 }
 
 struct ChunkSum {

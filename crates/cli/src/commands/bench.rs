@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::failure::Failure;
 use crate::measure::{Bench, Shape, Times, median, memory_read};
+use crate::models::ModelName;
 use crate::session::Session;
 use crate::{interrupt, measure, models, output, progress};
 
@@ -21,9 +22,8 @@ pub(crate) enum Command {
 /// Arguments of `shoal bench engine`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct EngineArgs {
-    /// Name, id or beginning of an id of a package, or the path of a model file or folder
-    #[arg(long, short, value_name = "MODEL")]
-    model: String,
+    #[command(flatten)]
+    model: ModelName,
 
     /// Tokens of each prompt
     #[arg(long, value_name = "P", default_value = "512")]
@@ -52,7 +52,7 @@ pub(crate) fn run(session: &Session, command: &Command) -> Result<ExitCode, Fail
 
 fn engine(session: &Session, args: &EngineArgs) -> Result<(), Failure> {
     interrupt::watch();
-    let package = models::find(session, &args.model)?;
+    let package = models::find(session, &args.model.model)?;
     let kernels = measure::kernels(session.threads)?;
     let isa = kernels.isa();
     let shape = Shape {

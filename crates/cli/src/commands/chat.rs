@@ -66,7 +66,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
     };
     let mut lines = Lines::open(session, chat.is_terminal)?;
     if chat.is_terminal && !session.json {
-        output::note(&format!("{}; /help shows what you can do", args.model.model));
+        output::note(&format!("{}; /help shows what you can do", args.model.name.model));
     }
     while let Some(line) = lines.next()? {
         if !chat.take(line.trim())? {

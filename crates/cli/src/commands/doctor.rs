@@ -9,7 +9,7 @@ use shoal_store::{Health, Store};
 use crate::config;
 use crate::failure::{Code, Failure};
 use crate::session::Session;
-use crate::{interrupt, measure, output};
+use crate::{interrupt, measure, memory, output};
 
 /// Arguments of `shoal doctor`.
 #[derive(Debug, clap::Args)]
@@ -46,7 +46,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
         true => None,
         false => Some(measure::memory_read(&*measure::kernels(session.threads)?)? / 1e9),
     };
-    let (total, available) = memory_bytes();
+    let (total, available) = (memory::total_bytes(), memory::available_bytes());
     let isas: Vec<&str> = Isa::available().map(Isa::name).collect();
     let config = session.home.join(config::FILE_NAME);
     let report = json!({
@@ -134,15 +134,4 @@ fn print(report: &Value) -> Result<(), Failure> {
         ("disk", format!("{} free", size("free_bytes"))),
     ];
     lines.iter().try_for_each(|(what, value)| output::line(&format!("{what:<14} {value}")))
-}
-
-/// All memory and what is free, as far as the system says.
-fn memory_bytes() -> (Option<u64>, Option<u64>) {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let find = |key: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(key))?;
-        let kib: u64 = line.trim().trim_end_matches(" kB").parse().ok()?;
-        kib.checked_mul(1024)
-    };
-    (find("MemTotal:"), find("MemAvailable:"))
 }

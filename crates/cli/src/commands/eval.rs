@@ -9,13 +9,11 @@ use serde_json::json;
 use shoal_engine::perplexity;
 use shoal_model::tokenizer::EncodeOptions;
 
-use super::run::read_text;
-use crate::failure::{Failure, at_path};
+use crate::failure::Failure;
+use crate::models::ModelName;
+use crate::progress::{self, STEPS};
 use crate::session::Session;
-use crate::{interrupt, measure, models, output, progress};
-
-/// Steps of the progress bar.
-const STEPS: u64 = 1000;
+use crate::{input, interrupt, measure, models, output};
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
@@ -27,9 +25,8 @@ pub(crate) enum Command {
 /// Arguments of `shoal eval perplexity`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PerplexityArgs {
-    /// Name, id or beginning of an id of a package, or the path of a model file or folder
-    #[arg(long, short, value_name = "MODEL")]
-    model: String,
+    #[command(flatten)]
+    model: ModelName,
 
     /// The text
     #[arg(long, value_name = "FILE")]
@@ -50,9 +47,8 @@ pub(crate) fn run(session: &Session, command: &Command) -> Result<ExitCode, Fail
 
 fn perplexity_of(session: &Session, args: &PerplexityArgs) -> Result<(), Failure> {
     interrupt::watch();
-    let file = std::fs::File::open(&args.text).map_err(|error| at_path(&args.text, &error))?;
-    let text = read_text(file, &args.text)?;
-    let package = models::find(session, &args.model)?;
+    let text = input::read_file(&args.text)?;
+    let package = models::find(session, &args.model.model)?;
     let tokenizer = models::tokenizer(&package)?;
     let tokens = tokenizer.encode(&text, EncodeOptions::default());
     let tokens = tokens.map_err(|error| Failure::usage(format!("text: {error}")))?;

@@ -1,5 +1,6 @@
 //! `shoal model`: what is in the store, and how it gets there.
 
+mod export;
 mod import;
 mod keep;
 mod list;
@@ -30,7 +31,7 @@ pub(crate) enum Command {
     /// Remove a package
     Remove(keep::Chosen),
     /// Write a package as a GGUF file
-    Export(keep::ExportArgs),
+    Export(export::Args),
 }
 
 /// Runs a command.
@@ -43,7 +44,7 @@ pub(crate) fn run(session: &Session, command: &Command) -> Result<ExitCode, Fail
         Command::Name(args) => keep::name(session, args),
         Command::Verify(args) => keep::verify(session, args),
         Command::Remove(chosen) => keep::remove(session, chosen),
-        Command::Export(args) => keep::export(session, args),
+        Command::Export(args) => export::run(session, args),
     }?;
     Ok(ExitCode::SUCCESS)
 }

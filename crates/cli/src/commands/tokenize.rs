@@ -1,31 +1,25 @@
 //! `shoal tokenize`.
 
-use std::io::{self, IsTerminal as _};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::json;
 use shoal_base::TokenId;
 use shoal_model::tokenizer::{ControlTokens, DecodeFrom, EncodeOptions, Tokenizer};
 
-use super::run::read_text;
-use crate::failure::{Failure, at_path};
+use crate::failure::Failure;
+use crate::input::TextArgs;
+use crate::models::ModelName;
 use crate::session::Session;
 use crate::{models, output};
 
 /// Arguments of `shoal tokenize`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Name, id or beginning of an id of a package, or the path of a model file or folder
-    #[arg(long, short, value_name = "MODEL")]
-    model: String,
+    #[command(flatten)]
+    model: ModelName,
 
-    /// The text, or the ids with `--decode`; standard input unless given
-    text: Option<String>,
-
-    /// Read the text from a file; a line break at its end is dropped
-    #[arg(long, short, value_name = "FILE", conflicts_with = "text")]
-    file: Option<PathBuf>,
+    #[command(flatten)]
+    text: TextArgs,
 
     /// Turn ids, separated by spaces or commas, into text
     #[arg(long)]
@@ -42,19 +36,8 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
-    let text = match (&args.text, &args.file) {
-        (Some(text), _) => text.clone(),
-        (None, Some(path)) => {
-            let file = std::fs::File::open(path).map_err(|error| at_path(path, &error))?;
-            read_text(file, path)?
-        }
-        (None, None) if io::stdin().is_terminal() => {
-            let rule = "a text is missing: give it as an argument, with --file or piped";
-            return Err(Failure::usage(rule));
-        }
-        (None, None) => read_text(io::stdin().lock(), Path::new("standard input"))?,
-    };
-    let package = models::find(session, &args.model)?;
+    let text = args.text.read()?;
+    let package = models::find(session, &args.model.model)?;
     let tokenizer = models::tokenizer(&package)?;
     match args.decode {
         true => decode(session, &tokenizer, &text),

@@ -14,7 +14,7 @@ use shoal_train::{Examples, Preference, Synthesis, seed_digest, synthesize};
 use super::config::{DataConfig, ModelPlace, SelectionConfig, TrainConfig};
 use super::folder::write_atomically;
 use crate::failure::{Failure, at_path};
-use crate::models::{self, ModelArgs};
+use crate::models::{self, ModelArgs, ModelName};
 use crate::session::Session;
 
 /// Largest file of data. All of it is held in memory.
@@ -147,7 +147,8 @@ fn sample(
     };
     let place = ModelPlace { path: folder.join(path), tokenizer: file.clone() };
     let model = import_place(session, folder, &place)?;
-    let engine = models::load(session, &ModelArgs { model, kv_cache_mib: None }, None)?;
+    let engine =
+        models::load(session, &ModelArgs { name: ModelName { model }, kv_cache_mib: None }, None)?;
     if engine.tokenizer().spec() != tokenizer.spec() {
         let path = path.display();
         return Err(Failure::bad_input(format!("{path}: it has another tokenizer than the run")));

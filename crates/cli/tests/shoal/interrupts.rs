@@ -1,13 +1,16 @@
 //! Ctrl-C and kill -9 at bad moments.
 
+use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use shoal_testkit::gguf_file;
+use shoal_testkit::{HttpServer, gguf_file};
 
-use crate::support::{Ended, Home, slow_to_import};
+use crate::support::{Ended, Home, slow_to_import, tiny};
 
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
@@ -21,17 +24,17 @@ fn send(child: &Child, signal: &str) {
 fn started(home: &Home, path: &Path) -> Child {
     let args = ["model", "import", path.to_str().unwrap(), "--threads", "1", "--name", "big"];
     let mut command = home.command(&args);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let start = Instant::now();
-    loop {
+    let is_writing = || {
         let folders = home.names("staging");
         let blobs = folders.iter().flat_map(|f| home.names(&format!("staging/{f}")));
-        if blobs.filter(|name| name.starts_with("blob-")).count() > 0 {
-            return child;
-        }
-        assert!(start.elapsed() < WAIT_MAX, "no blob is written");
+        blobs.filter(|name| name.starts_with("blob-")).count() > 0
+    };
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    while !is_writing() && start.elapsed() < WAIT_MAX {
         std::thread::sleep(Duration::from_millis(1));
     }
+    child
 }
 
 fn model(home: &Home) -> PathBuf {
@@ -85,4 +88,69 @@ fn an_answer_that_is_interrupted_says_so() {
     stdout.read_to_end(&mut rest).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(rest.last(), Some(&b'\n'));
+}
+
+/// Waits until the program handles Ctrl-C itself.
+fn wait_for_handler(child: &Child) {
+    const INTERRUPT: u64 = 1 << 1;
+    let is_handled = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(caught.trim(), 16).unwrap() & INTERRUPT != 0
+    };
+    let start = Instant::now();
+    while !is_handled() {
+        assert!(start.elapsed() < WAIT_MAX, "Ctrl-C is not handled");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn an_answer_in_json_that_is_interrupted_says_cancelled() {
+    let home = Home::new();
+    let path = model(&home);
+    home.run(&["model", "import", path.to_str().unwrap(), "--name", "big"]).succeeded();
+    let args = ["run", "-m", "big", "--ignore-end", "--threads", "1", "--json", "x"];
+    let child = home.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for_handler(&child);
+    send(&child, "-INT");
+    let ended = Ended::of(child.wait_with_output().unwrap());
+    assert_eq!(ended.code, Some(130), "{ended:?}");
+    assert_eq!(ended.json()["finish_reason"], "cancelled");
+}
+
+#[test]
+fn a_download_that_is_interrupted_goes_on_later() {
+    let home = Home::new();
+    let file = gguf_file(&tiny());
+    let half = file.len() / 2;
+    let honest = Arc::new(AtomicBool::new(false));
+    let sends_all = Arc::clone(&honest);
+    let server = HttpServer::start(move |asked| {
+        let mut answer = HttpServer::file(asked, &file);
+        if !sends_all.load(Ordering::SeqCst) {
+            answer.truncate(half);
+        }
+        answer
+    });
+    let url = server.url("/tiny.gguf");
+    let args = ["model", "pull", &url];
+    let child = home.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let has_arrived = || {
+        let folders = home.names("downloads").into_iter();
+        let parts = folders.map(|folder| home.data(&format!("downloads/{folder}/parts/tiny.gguf")));
+        parts.filter_map(|part| fs::metadata(part).ok()).any(|part| part.len() > 0)
+    };
+    let start = Instant::now();
+    while !has_arrived() && start.elapsed() < WAIT_MAX {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // It handles Ctrl-C since before its first request.
+    send(&child, "-INT");
+    Ended::of(child.wait_with_output().unwrap()).failed(130, "interrupted");
+    let before = server.asked().len();
+    honest.store(true, Ordering::SeqCst);
+    home.run(&args).succeeded();
+    assert!(server.asked()[before].first_byte() > 0, "the beginning was kept");
+    home.run(&["model", "verify", "tiny"]).succeeded();
 }

@@ -45,17 +45,22 @@ fn a_broken_download_goes_on_where_it_ended() {
 fn a_server_that_lies_about_the_length_is_refused() {
     let home = Home::new();
     let file = gguf_file(&tiny());
-    let server = HttpServer::start(move |asked| {
-        if asked.index == 0 {
+    let server = HttpServer::start(move |asked| match asked.first_byte() {
+        0 => {
             // Announces more than it sends.
             let length = format!("Content-Length: {}", file.len() + 5000);
-            return HttpServer::response("200 OK", &[length, "ETag: \"one\"".into()], &file);
+            HttpServer::response("200 OK", &[length, "ETag: \"one\"".into()], &file)
         }
-        // Then it knows better.
-        HttpServer::file(asked, &file)
+        first => {
+            // Then it announces something else.
+            let (last, total) = (first + 8999, first + 9000);
+            let range = format!("Content-Range: bytes {first}-{last}/{total}");
+            let headers = ["Content-Length: 9000".into(), "ETag: \"one\"".into(), range];
+            HttpServer::response("206 Partial Content", &headers, &[0; 9000])
+        }
     });
     let refused = pull(&home, &server.url("/tiny.gguf"));
-    refused.failed(6, "network");
+    refused.failed(6, "bytes, expected");
     assert_eq!(home.names("packages"), [""; 0]);
 }
 

@@ -113,6 +113,7 @@ fn what_cannot_be_honoured_is_refused_by_name() {
     refused(&["--regex", "a", "--json-object", "x"], "cannot be used with");
     refused(&["--system", "be brief", "x"], "no chat template");
     refused(&["--threads", "0", "x"], "--threads");
+    refused(&["--threads", "100000", "x"], "limit 1024");
     refused(&["--stop", "", "x"], "stop");
     home.run(&["run", "-m", "no-such-model", "x"]).failed(3, "no-such-model");
     home.run(&["frobnicate"]).failed(2, "frobnicate");
@@ -216,4 +217,6 @@ fn a_context_larger_than_the_memory_for_it_is_cut_and_said() {
     home.run(&["model", "import", path.to_str().unwrap()]).succeeded();
     let args = ["run", "-m", "long", "--kv-cache-mib", "1", "-n", "90000", "x"];
     home.run(&args).failed(2, "the context holds");
+    let args = ["run", "-m", "long", "--kv-cache-mib", "4000000000", "x"];
+    home.run(&args).failed(5, "this machine has");
 }

@@ -137,7 +137,7 @@ pub(crate) fn slow_to_import() -> TinyModel {
         model_width: 360,
         head_count: 20,
         kv_head_count: 20,
-        mlp_width: 1500,
+        mlp_width: 900,
         layer_count: 2,
         ..tiny_architecture()
     };

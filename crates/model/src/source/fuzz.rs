@@ -57,13 +57,12 @@ pub fn hugging_face_folder(files: BTreeMap<String, Vec<u8>>) -> Result<(), Sourc
     read_everything(open_folder(Folder::in_memory(files))?.as_ref())
 }
 
-/// Reads the bytes as a tokenizer file.
+/// Reads the bytes as a tokenizer file of any kind.
 ///
 /// # Errors
 /// Whatever is wrong with them.
-pub fn tokenizer_file(bytes: &[u8]) -> Result<(), SourceError> {
-    TokenizerFiles::from_file(&Input::from_bytes("fuzz", bytes.to_vec()))?;
-    Ok(())
+pub fn tokenizer_file(bytes: &[u8]) -> Result<TokenizerFiles, SourceError> {
+    TokenizerFiles::from_file(&Input::from_bytes("fuzz", bytes.to_vec()))
 }
 
 /// Reads every row, every code and the tokenizer.

@@ -37,6 +37,8 @@ struct Job<'a> {
     /// Bytes of the files before this one, and of all files.
     bytes_before: u64,
     bytes_total: Option<u64>,
+    /// There are no other files, so what a server says of this one is the total.
+    is_alone: bool,
 }
 
 /// Downloads all files and returns their bytes.
@@ -48,14 +50,16 @@ pub(super) fn all(
     watch: &dyn Watch,
 ) -> Result<u64, FetchError> {
     let bytes_total = wanted.iter().map(|wanted| wanted.bytes).sum::<Option<u64>>();
+    let wanted_count = wanted.len();
     let mut bytes_before = 0;
     for wanted in wanted {
-        let job = Job { client, options, watch, wanted, bytes_before, bytes_total };
+        let is_alone = wanted_count == 1;
+        let job = Job { client, options, watch, wanted, bytes_before, bytes_total, is_alone };
         bytes_before += match complete_bytes(folder, wanted) {
             Some(bytes) => bytes,
             None => job.run(folder)?,
         };
-        job.report(bytes_before);
+        job.report(bytes_before, Some(bytes_before));
     }
     Ok(bytes_before)
 }
@@ -151,7 +155,7 @@ impl Job<'_> {
                 _ if count == 0 => return Ok(()),
                 _ => part.append(&buffer[..count])?,
             }
-            self.report(self.bytes_before + part.bytes());
+            self.report(self.bytes_before + part.bytes(), part.bytes_total());
             if self.watch.stop() {
                 return Err(FetchError::Stopped);
             }
@@ -184,8 +188,9 @@ impl Job<'_> {
         parse().ok_or_else(|| self.broken("the server does not say which range it sends"))
     }
 
-    fn report(&self, bytes: u64) {
-        let (file, bytes_total) = (self.wanted.name.as_str(), self.bytes_total);
+    fn report(&self, bytes: u64, file_total: Option<u64>) {
+        let file = self.wanted.name.as_str();
+        let bytes_total = self.bytes_total.or(file_total.filter(|_| self.is_alone));
         self.watch.progress(FetchProgress { file, bytes, bytes_total });
     }
 

@@ -67,6 +67,8 @@ pub(super) struct Part {
     complete: PathBuf,
     state_path: PathBuf,
     state: State,
+    /// What was known before any server was asked.
+    wanted: State,
     file: File,
     bytes: u64,
     hasher: Hasher,
@@ -93,6 +95,7 @@ impl Part {
             complete: folder.file(&wanted.name),
             state_path,
             state: left.clone().unwrap_or_else(|| State::of(wanted)),
+            wanted: State::of(wanted),
             file,
             bytes,
             hasher: Hasher::None,
@@ -126,8 +129,9 @@ impl Part {
         validator.filter(|_| self.state.integrity.is_none())
     }
 
-    /// Forgets the beginning.
+    /// Forgets the beginning, and what servers said of the version it belongs to.
     pub(super) fn restart(&mut self) -> Result<(), FetchError> {
+        self.state = self.wanted.clone();
         self.file.set_len(0).at(&self.path)?;
         self.bytes = 0;
         self.is_resumed = false;
