@@ -8,3 +8,4 @@ pub(crate) mod eval;
 pub(crate) mod model;
 pub(crate) mod run;
 pub(crate) mod tokenize;
+pub(crate) mod up;

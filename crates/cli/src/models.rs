@@ -41,7 +41,7 @@ pub(crate) struct ModelArgs {
 
     /// Memory for keys and values; the configuration or 1024 unless given
     #[arg(long, value_name = "MIB")]
-    kv_cache_mib: Option<std::num::NonZeroU32>,
+    pub(crate) kv_cache_mib: Option<std::num::NonZeroU32>,
 }
 
 /// Finds a package, or imports the file that `what` is the path of.

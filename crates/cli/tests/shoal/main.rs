@@ -10,3 +10,4 @@ mod pulls;
 mod real_models;
 mod runs;
 mod support;
+mod up;
