@@ -19,6 +19,8 @@ use crate::metrics::Meter;
 pub(crate) struct Answers {
     events: mpsc::Receiver<(usize, TokenEvent)>,
     generations: Vec<Arc<dyn Generation>>,
+    /// Held so that whoever owns it sees that it is in use.
+    _model: Arc<dyn Generate>,
     is_behind: Arc<AtomicBool>,
     phase: watch::Receiver<Phase>,
     meter: Meter,
@@ -46,7 +48,7 @@ impl EventSink for Sink {
 impl Answers {
     /// Starts one answer for each request. Blocks while prompts are turned into tokens.
     pub(crate) fn start(
-        model: &dyn Generate,
+        model: Arc<dyn Generate>,
         requests: Vec<Request>,
         phase: watch::Receiver<Phase>,
         meter: Meter,
@@ -54,7 +56,8 @@ impl Answers {
         let (sender, events) = mpsc::channel(EVENTS_BEHIND_MAX * requests.len().max(1));
         let is_behind = Arc::new(AtomicBool::new(false));
         let generations = Vec::with_capacity(requests.len());
-        let mut answers = Self { events, generations, is_behind, phase, meter };
+        let held = Arc::clone(&model);
+        let mut answers = Self { events, generations, _model: held, is_behind, phase, meter };
         for (index, request) in requests.into_iter().enumerate() {
             let events = sender.clone();
             let sink = Sink { index, events, is_behind: Arc::clone(&answers.is_behind) };

@@ -19,13 +19,13 @@ pub(crate) async fn live() -> Response {
     body::json(&json!({ "status": "ok" }))
 }
 
-/// Requests are welcome: the server is not stopping, and a model is loaded.
+/// Requests are welcome: the server is not stopping, and there is a model.
 pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
     let offers = catalog::offers(&app).await?;
     let is_serving = *app.phase.borrow() == Phase::Serving;
-    let status = match (is_serving, offers.iter().any(|offer| offer.card.is_some())) {
+    let status = match (is_serving, !offers.is_empty()) {
         (true, true) => return Ok(body::json(&json!({ "status": "ready" }))),
-        (true, false) => "no model is loaded",
+        (true, false) => "there is no model",
         (false, _) => "stopping",
     };
     let body = body::json(&json!({ "status": status }));
@@ -42,7 +42,7 @@ pub(crate) async fn generate(State(app): State<Arc<App>>) -> Result<Response, Ap
         request.sampling.temperature = 0.0;
         request.stop.tokens_max = Some(1);
         request.stop.ignore_end_of_turn = true;
-        Answers::start(&*model, vec![request], phase, meter)
+        Answers::start(model, vec![request], phase, meter)
     })
     .await?;
     loop {

@@ -17,11 +17,14 @@ mod embeddings;
 mod error;
 mod guard;
 mod health;
+#[cfg(test)]
+mod hostile;
 mod keys;
 mod limits;
 mod logprobs;
 mod metrics;
 mod models;
+mod openapi;
 mod params;
 mod reply;
 mod sampling;

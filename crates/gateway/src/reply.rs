@@ -86,7 +86,7 @@ pub(crate) async fn reply(app: Arc<App>, order: Order) -> Result<Response, ApiEr
     let meter = Meter::new(&app.metrics, &model.card().name);
     let (requests, phase) = (order.requests(), app.phase.clone());
     let choices = vec![Choice::default(); requests.len()];
-    let start = move || Answers::start(&*model, requests, phase, meter);
+    let start = move || Answers::start(model, requests, phase, meter);
     let mut answers = blocking(start).await?;
     // The status is only sent once it is known that there is an answer.
     let first = answers.next().await?;

@@ -22,10 +22,10 @@ use crate::keys::ApiKeys;
 use crate::limits::{CONNECTIONS_MAX, CUT_TIME_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX, WRITE_TIME_MAX};
 use crate::metrics::{self, Metrics};
 use crate::models::Models;
-use crate::{catalog, chat, completions, console, embeddings, guard, health, tokens};
+use crate::{catalog, chat, completions, console, embeddings, guard, health, openapi, tokens};
 
 /// Every path there is.
-pub(crate) const PATHS: [&str; 15] = [
+pub(crate) const PATHS: [&str; 16] = [
     "/",
     "/console.css",
     "/console.js",
@@ -34,6 +34,7 @@ pub(crate) const PATHS: [&str; 15] = [
     "/health/generate",
     "/health/ready",
     "/metrics",
+    "/openapi.json",
     "/version",
     "/tokenize",
     "/detokenize",
@@ -162,6 +163,7 @@ fn router(app: &Arc<App>) -> Router {
         .route("/health/generate", get(health::generate))
         .route("/health/ready", get(health::ready))
         .route("/metrics", get(metrics::show))
+        .route("/openapi.json", get(openapi::show))
         .route("/version", get(catalog::version))
         .route("/tokenize", post(tokens::tokenize))
         .route("/detokenize", post(tokens::detokenize))

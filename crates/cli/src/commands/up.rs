@@ -1,23 +1,26 @@
 //! `shoal up`: models behind an HTTP endpoint.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use serde_json::json;
 use shoal_base::Generate;
-use shoal_engine::LocalEngine;
-use shoal_gateway::{ApiKeys, Gateway, GatewayOptions, Load, Models, Offer, OpenError, StartError};
+use shoal_gateway::{ApiKeys, Gateway, GatewayOptions, Models, StartError};
+use shoal_model::package::Package;
 
 use crate::failure::{Code, Failure};
-use crate::models::{self, ModelArgs, ModelName};
+use crate::import::name_of;
+use crate::serving::OnDemand;
 use crate::session::Session;
-use crate::{interrupt, output};
+use crate::{interrupt, models, output, progress};
 
 const PORT: u16 = 11400;
+/// How often it is seen whether models are still used.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
 
 /// Arguments of `shoal up`.
 #[derive(Debug, clap::Args)]
@@ -44,40 +47,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     api_keys: Option<PathBuf>,
 
+    /// Unload models that nobody asked for so long; never unless given
+    #[arg(long, value_name = "SECONDS")]
+    keep_alive_s: Option<u32>,
+
     /// How long open answers may go on after Ctrl-C before they are cut
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     drain_s: u32,
-}
-
-/// The models of this process, loaded when it starts.
-struct Loaded {
-    engines: Vec<Arc<LocalEngine>>,
-}
-
-impl Models for Loaded {
-    fn offers(&self) -> Vec<Offer> {
-        self.engines.iter().map(|engine| offer(engine)).collect()
-    }
-
-    fn open(&self, name: &str) -> Result<Arc<dyn Generate>, OpenError> {
-        match self.engines.iter().find(|engine| engine.card().name == name) {
-            Some(engine) => Ok(Arc::clone(engine) as Arc<dyn Generate>),
-            None => Err(OpenError::Unknown { name: name.to_owned() }),
-        }
-    }
-}
-
-fn offer(engine: &LocalEngine) -> Offer {
-    let stats = engine.stats();
-    let load = Load {
-        running: stats.running,
-        waiting: stats.waiting,
-        kv_used: stats.kv_pages_held as f64 / stats.kv_pages.max(1) as f64,
-        prefix_queries: stats.prompt_tokens,
-        prefix_hits: stats.cached_tokens,
-    };
-    let card = engine.card().clone();
-    Offer { name: card.name.clone(), card: Some(card), load: Some(load) }
 }
 
 /// Runs the command.
@@ -91,22 +67,25 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
         let message = format!("{} can be reached by others; give --api-keys FILE", args.listen);
         return Err(Failure::usage(message));
     }
-    let mut engines: Vec<Arc<LocalEngine>> = Vec::new();
+    let engine_options = models::engine_options(session, args.kv_cache_mib)?;
+    let mut packages: Vec<(String, Package)> = Vec::new();
     for model in &args.model {
-        if engines.iter().any(|engine| engine.card().name == *model) {
-            return Err(Failure::usage(format!("{model:?} is given twice")));
+        let package = models::find(session, model)?;
+        let name = served_name(session, model)?;
+        if packages.iter().any(|(other, _)| *other == name) {
+            return Err(Failure::usage(format!("two models are called {name:?}")));
         }
-        let name = ModelName { model: model.clone() };
-        let model = ModelArgs { name, kv_cache_mib: args.kv_cache_mib };
-        engines.push(Arc::new(models::load(session, &model, None)?));
+        packages.push((name, package));
     }
+    let names: Vec<String> = packages.iter().map(|(name, _)| name.clone()).collect();
+    let served = Arc::new(OnDemand::new(packages, engine_options));
+    let busy = progress::busy(&format!("loading {}", names[0]), session.json);
+    let chat = served.load_first()?.is_some_and(|engine| engine.card().chat);
+    busy.finish_and_clear();
     let has_keys = keys.is_some();
-    let names: Vec<String> = engines.iter().map(|engine| engine.card().name.clone()).collect();
-    let chat = engines.first().is_some_and(|engine| engine.card().chat);
     let options = GatewayOptions { listen: args.listen, hosts: args.allow_host.clone(), keys };
-    let loaded = Arc::new(Loaded { engines });
     interrupt::watch();
-    let gateway = Gateway::start(loaded, options)?;
+    let gateway = Gateway::start(Arc::clone(&served) as Arc<dyn Models>, options)?;
     let screen = Screen { address: gateway.address(), names, chat, has_keys };
     match session.json {
         true => output::json(&json!({
@@ -121,12 +100,22 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
         let _ = asked.send(());
     });
     // It only ends by Ctrl-C; the sender lives as long as the guard.
-    let _ = asks.recv();
+    while asks.recv_timeout(LOOK_AFTER) == Err(RecvTimeoutError::Timeout) {
+        if let Some(seconds) = args.keep_alive_s {
+            served.unload_idle(Duration::from_secs(seconds.into()));
+        }
+    }
     let all_finished = gateway.stop(Duration::from_secs(args.drain_s.into()));
     if !all_finished {
         output::note("some answers were cut; their clients have been told");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A path is called by the name of its file, so that no client learns about folders.
+fn served_name(session: &Session, model: &str) -> Result<String, Failure> {
+    let is_path = session.store()?.find(model).is_err() && Path::new(model).exists();
+    Ok(if is_path { name_of(Path::new(model)).to_string() } else { model.to_owned() })
 }
 
 /// What is printed once it serves.

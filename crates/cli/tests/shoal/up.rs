@@ -6,8 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use shoal_testkit::gguf_file;
 
-use crate::support::Home;
+use crate::support::{Home, tiny};
 
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -15,6 +16,7 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 struct Up {
     child: Child,
     address: String,
+    models: Value,
 }
 
 impl Drop for Up {
@@ -32,8 +34,8 @@ impl Up {
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let screen: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(screen["models"], json!(["tiny"]));
-        Self { child, address: screen["address"].as_str().unwrap().to_owned() }
+        let address = screen["address"].as_str().unwrap().to_owned();
+        Self { child, address, models: screen["models"].clone() }
     }
 
     fn connect(&self, request: &str) -> TcpStream {
@@ -135,13 +137,29 @@ fn ctrl_c_ends_streams_truthfully() {
 }
 
 #[test]
+fn further_models_are_loaded_when_asked_for() {
+    let home = Home::with_tiny();
+    let file = home.write("other.gguf", &gguf_file(&tiny()));
+    let up = Up::start(&home, &["-m", file.to_str().unwrap()]);
+    assert_eq!(up.models, json!(["tiny", "other"]));
+    let loaded = || -> Vec<Value> {
+        let list = body(&up.get("/v1/models"));
+        list["data"].as_array().unwrap().iter().map(|model| model["loaded"].clone()).collect()
+    };
+    assert_eq!(loaded(), [true, false]);
+    let ask = json!({ "model": "other", "prompt": "x", "max_tokens": 1 });
+    assert_eq!(body(&up.post("/v1/completions", &ask))["model"], "other");
+    assert_eq!(loaded(), [true, true]);
+}
+
+#[test]
 fn what_cannot_be_served_is_refused_before_it_starts() {
     let home = Home::with_tiny();
     let up = Up::start(&home, &[]);
     let taken = home.run(&["up", "-m", "tiny", "--listen", &up.address]);
     taken.failed(1, "cannot listen on");
     home.run(&["up", "-m", "tiny", "--listen", "0.0.0.0:0"]).failed(2, "--api-keys");
-    home.run(&["up", "-m", "tiny", "-m", "tiny"]).failed(2, "given twice");
+    home.run(&["up", "-m", "tiny", "-m", "tiny"]).failed(2, "two models are called");
     let keys = home.write("keys", b"secret\n");
     let keys = keys.to_str().unwrap();
     home.run(&["up", "-m", "tiny", "--api-keys", keys]).failed(2, "line 1 is not a BLAKE3 hash");

@@ -68,5 +68,16 @@ fn the_console_runs_nothing_but_its_own_script() {
     for forbidden in ["<script>", "style=", "onclick", "http:", "https:"] {
         assert!(!page.text.contains(forbidden), "{forbidden}");
     }
-    let _: Value = server.get("/v1/models").json();
+}
+
+#[test]
+fn the_description_names_every_parameter() {
+    let server = Server::start(Mock::default());
+    let document: Value = server.get("/openapi.json").json();
+    assert_eq!(document["openapi"], "3.1.0");
+    let body = &document["paths"]["/v1/chat/completions"]["post"]["requestBody"];
+    let schema = &body["content"]["application/json"]["schema"];
+    assert_eq!(schema["additionalProperties"], false);
+    assert_eq!(schema["properties"]["store"], json!({ "enum": [false, null] }));
+    assert!(schema["properties"]["temperature"].is_object());
 }
