@@ -14,6 +14,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::messages;
 
 /// Paths that need no key: they say nothing about anybody.
 const OPEN_PATHS: [&str; 8] = [
@@ -32,6 +33,7 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
     let path = request.uri().path().to_owned();
     let mut response = match check(&app, &request) {
         Ok(()) => next.run(request).await,
+        Err(error) if path == messages::PATH => messages::refused(&error),
         Err(error) => error.into_response(),
     };
     app.metrics.answered(&path, response.status().as_u16());

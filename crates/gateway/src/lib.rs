@@ -22,6 +22,7 @@ mod hostile;
 mod keys;
 mod limits;
 mod logprobs;
+mod messages;
 mod metrics;
 mod models;
 mod openapi;

@@ -5,15 +5,16 @@ use serde_json::{Map, Value, json};
 
 use crate::body;
 use crate::limits::{CHOICES_MAX, INPUTS_MAX, LABEL_BYTES_MAX, MESSAGES_MAX};
-use crate::params::{CHAT, COMPLETIONS, DETOKENIZE, EMBEDDINGS, Rule, TOKENIZE, Table};
+use crate::params::{CHAT, COMPLETIONS, DETOKENIZE, EMBEDDINGS, MESSAGES, Rule, TOKENIZE, Table};
 
 /// Path, what it does, parameters, and those that must be given.
 type Post = (&'static str, &'static str, Table, &'static [&'static str]);
 
-const POSTS: [Post; 5] = [
+const POSTS: [Post; 6] = [
     ("/v1/chat/completions", "Answers a conversation", CHAT, &["messages"]),
     ("/v1/completions", "Continues texts", COMPLETIONS, &["prompt"]),
     ("/v1/embeddings", "Mean-pooled final states", EMBEDDINGS, &["input"]),
+    ("/v1/messages", "Answers a conversation", MESSAGES, &["model", "max_tokens", "messages"]),
     ("/tokenize", "Text or a conversation to ids", TOKENIZE, &[]),
     ("/detokenize", "Ids to text", DETOKENIZE, &["tokens"]),
 ];
@@ -140,6 +141,12 @@ fn schema(path: &str, name: &str) -> Value {
         }),
         (_, "response_format") => response_format(),
         (_, "chat_template_kwargs") => json!({ "type": "object" }),
+        ("/v1/messages", "messages") => turns(),
+        (_, "system") => texts(),
+        (_, "metadata") => json!({
+            "type": "object", "additionalProperties": false,
+            "properties": { "user_id": { "type": ["string", "null"] } },
+        }),
         (_, "messages") => messages(),
         (_, "prompt" | "input") => {
             let limit = if name == "input" { INPUTS_MAX } else { CHOICES_MAX };
@@ -170,6 +177,30 @@ fn response_format() -> Value {
         "properties": { "type": { "const": "json_schema" }, "json_schema": schema },
     });
     json!({ "anyOf": [plain, schema] })
+}
+
+/// A text, or blocks of text.
+fn texts() -> Value {
+    let wish = json!({
+        "type": ["object", "null"], "additionalProperties": false,
+        "properties": { "type": { "const": "ephemeral" }, "ttl": { "enum": ["5m", "1h"] } },
+    });
+    let block = json!({
+        "type": "object", "required": ["type", "text"], "additionalProperties": false,
+        "properties": {
+            "type": { "const": "text" }, "text": { "type": "string" }, "cache_control": wish,
+        },
+    });
+    let blocks = json!({ "type": "array", "items": block, "minItems": 1 });
+    json!({ "anyOf": [{ "type": "string" }, blocks] })
+}
+
+fn turns() -> Value {
+    let turn = json!({
+        "type": "object", "required": ["role", "content"], "additionalProperties": false,
+        "properties": { "role": { "enum": ["user", "assistant"] }, "content": texts() },
+    });
+    json!({ "type": "array", "items": turn, "minItems": 1, "maxItems": MESSAGES_MAX })
 }
 
 fn messages() -> Value {

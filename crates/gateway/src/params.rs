@@ -108,6 +108,31 @@ pub(crate) const EMBEDDINGS: Table = &[
     ("user", Label),
 ];
 
+/// `POST /v1/messages`.
+pub(crate) const MESSAGES: Table = &[
+    ("model", Honoured),
+    ("max_tokens", Honoured),
+    ("messages", Honoured),
+    ("system", Honoured),
+    ("stream", Honoured),
+    ("temperature", Honoured),
+    ("top_p", Honoured),
+    ("top_k", Honoured),
+    ("metadata", Honoured),
+    ("cache_control", Only(&["{\"type\":\"ephemeral\"}"])),
+    ("container", Only(&[])),
+    ("context_management", Only(&[])),
+    ("inference_geo", Only(&[])),
+    ("mcp_servers", Only(&["[]"])),
+    ("output_config", Only(&["{}"])),
+    ("service_tier", Only(&["\"auto\"", "\"standard_only\""])),
+    // Who computes does not say whether a turn ended or a sequence matched, and clients must know.
+    ("stop_sequences", Only(&["[]"])),
+    ("thinking", Only(&["{\"type\":\"disabled\"}"])),
+    ("tool_choice", Only(&["{\"type\":\"none\"}"])),
+    ("tools", Only(&["[]"])),
+];
+
 /// `POST /tokenize`.
 pub(crate) const TOKENIZE: Table = &[
     ("model", Honoured),
@@ -237,7 +262,7 @@ mod tests {
 
     #[test]
     fn tables_name_each_parameter_once() {
-        for table in [CHAT, COMPLETIONS, EMBEDDINGS, TOKENIZE, DETOKENIZE] {
+        for table in [CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, TOKENIZE, DETOKENIZE] {
             for (index, (name, _)) in table.iter().enumerate() {
                 assert!(table[..index].iter().all(|(other, _)| other != name), "{name}");
             }
@@ -279,6 +304,10 @@ mod tests {
         for (name, _) in [CHAT, COMPLETIONS, EMBEDDINGS].concat() {
             let cells = [CHAT, COMPLETIONS, EMBEDDINGS].map(|table| cell(table, name));
             let row = format!("| `{name}` | {} |", cells.join(" | "));
+            assert!(page.lines().any(|line| line == row), "{row}");
+        }
+        for (name, _) in MESSAGES {
+            let row = format!("| `{name}` | {} |", cell(MESSAGES, name));
             assert!(page.lines().any(|line| line == row), "{row}");
         }
     }

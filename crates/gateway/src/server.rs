@@ -22,10 +22,12 @@ use crate::keys::ApiKeys;
 use crate::limits::{CONNECTIONS_MAX, CUT_TIME_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX, WRITE_TIME_MAX};
 use crate::metrics::{self, Metrics};
 use crate::models::Models;
-use crate::{catalog, chat, completions, console, embeddings, guard, health, openapi, tokens};
+use crate::{
+    catalog, chat, completions, console, embeddings, guard, health, messages, openapi, tokens,
+};
 
 /// Every path there is.
-pub(crate) const PATHS: [&str; 16] = [
+pub(crate) const PATHS: [&str; 17] = [
     "/",
     "/console.css",
     "/console.js",
@@ -41,6 +43,7 @@ pub(crate) const PATHS: [&str; 16] = [
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/embeddings",
+    "/v1/messages",
     "/v1/models",
 ];
 
@@ -170,6 +173,7 @@ fn router(app: &Arc<App>) -> Router {
         .route("/v1/chat/completions", post(chat::completions))
         .route("/v1/completions", post(completions::completions))
         .route("/v1/embeddings", post(embeddings::embeddings))
+        .route(messages::PATH, post(messages::messages))
         .route("/v1/models", get(catalog::list))
         .route("/v1/models/{*model}", get(catalog::show))
         .fallback(async || ApiError::NotFound)

@@ -124,6 +124,42 @@ fn text_completions_take_texts_and_tokens() {
 }
 
 #[test]
+fn messages_have_the_shape_of_the_other_api() {
+    let server = Server::start(Mock::default());
+    let turns = json!([{ "role": "user", "content": "hi" }]);
+    let ask = json!({ "model": "mock", "max_tokens": 2, "messages": turns, "system": "be kind" });
+    let said = server.post("/v1/messages", &ask);
+    assert_eq!(said.header("x-shoal-route"), Some("local"));
+    let body = said.json();
+    assert_eq!((&body["type"], &body["role"]), (&json!("message"), &json!("assistant")));
+    assert_eq!(body["content"], json!([{ "type": "text", "text": "w0 w1 end" }]));
+    assert_eq!(body["stop_reason"], "max_tokens");
+    assert_eq!(body["usage"]["input_tokens"], 3);
+    assert_eq!(body["usage"]["cache_read_input_tokens"], 2);
+    assert_eq!(body["usage"]["output_tokens"], 2);
+    let stream = with(ask.clone(), json!({ "stream": true, "max_tokens": 100 }));
+    let events: Vec<Value> = server
+        .post("/v1/messages", &stream)
+        .events()
+        .iter()
+        .map(|event| serde_json::from_str(event).unwrap())
+        .collect();
+    let kinds: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    let (delta, end) =
+        ("content_block_delta", ["content_block_stop", "message_delta", "message_stop"]);
+    let start = ["message_start", "content_block_start"];
+    assert_eq!(kinds, [&start[..], &[delta; 4], &end].concat());
+    let text: String = events.iter().filter_map(|event| event["delta"]["text"].as_str()).collect();
+    assert_eq!(text, "w0 w1 w2 end");
+    assert_eq!(events[7]["delta"]["stop_reason"], "end_turn");
+    let refused = server.post("/v1/messages", &with(ask, json!({ "tools": [{}] })));
+    assert_eq!(refused.status, 400);
+    let error = &refused.json()["error"];
+    assert_eq!(error["type"], "invalid_request_error");
+    assert!(error["message"].as_str().unwrap().contains("tools"), "{error}");
+}
+
+#[test]
 fn embeddings_come_as_numbers_and_as_base64() {
     let server = Server::start(Mock::default());
     let body = server.post("/v1/embeddings", &json!({ "input": ["abc", "d"] })).json();
