@@ -3,9 +3,9 @@
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 
-use crate::body;
 use crate::limits::{CHOICES_MAX, INPUTS_MAX, LABEL_BYTES_MAX, MESSAGES_MAX};
 use crate::params::{CHAT, COMPLETIONS, DETOKENIZE, EMBEDDINGS, MESSAGES, Rule, TOKENIZE, Table};
+use crate::{body, messages};
 
 /// Path, what it does, parameters, and those that must be given.
 type Post = (&'static str, &'static str, Table, &'static [&'static str]);
@@ -38,28 +38,31 @@ fn document() -> Value {
     for (path, what, table, required) in POSTS {
         let content = json!({ "application/json": { "schema": object(path, table, required) } });
         let body = json!({ "required": true, "content": content });
-        let post = json!({ "summary": what, "requestBody": body, "responses": responses() });
+        let post = json!({ "summary": what, "requestBody": body, "responses": responses(path) });
         paths.insert(path.to_owned(), json!({ "post": post }));
     }
     for (path, what) in GETS {
-        let get = json!({ "summary": what, "responses": responses() });
+        let get = json!({ "summary": what, "responses": responses(path) });
         paths.insert(path.to_owned(), json!({ "get": get }));
     }
     let name = json!({
         "name": "model", "in": "path", "required": true, "schema": { "type": "string" },
     });
-    let get = json!({ "summary": "A model", "parameters": [name], "responses": responses() });
-    paths.insert("/v1/models/{model}".to_owned(), json!({ "get": get }));
+    let path = "/v1/models/{model}";
+    let responses = responses(path);
+    let get = json!({ "summary": "A model", "parameters": [name], "responses": responses });
+    paths.insert(path.to_owned(), json!({ "get": get }));
     json!({
         "openapi": "3.1.0",
         "info": { "title": "shoal", "version": env!("CARGO_PKG_VERSION") },
         "paths": paths,
-        "components": { "schemas": { "Error": error() } },
+        "components": { "schemas": { "Error": error(), "MessagesError": messages_error() } },
     })
 }
 
-fn responses() -> Value {
-    let schema = json!({ "$ref": "#/components/schemas/Error" });
+fn responses(path: &str) -> Value {
+    let name = if path == messages::PATH { "MessagesError" } else { "Error" };
+    let schema = json!({ "$ref": format!("#/components/schemas/{name}") });
     let refused = json!({
         "description": "Refused", "content": { "application/json": { "schema": schema } },
     });
@@ -76,6 +79,18 @@ fn error() -> Value {
         "type": "object", "properties": fields, "required": ["message", "type", "param", "code"],
     });
     json!({ "type": "object", "properties": { "error": error }, "required": ["error"] })
+}
+
+fn messages_error() -> Value {
+    let text = json!({ "type": "string" });
+    let error = json!({
+        "type": "object", "properties": { "type": text, "message": text },
+        "required": ["type", "message"],
+    });
+    json!({
+        "type": "object", "properties": { "type": { "const": "error" }, "error": error },
+        "required": ["type", "error"],
+    })
 }
 
 fn object(path: &str, table: Table, required: &[&str]) -> Value {
@@ -147,7 +162,7 @@ fn schema(path: &str, name: &str) -> Value {
             "type": "object", "additionalProperties": false,
             "properties": { "user_id": { "type": ["string", "null"] } },
         }),
-        (_, "messages") => messages(),
+        (_, "messages") => conversation(),
         (_, "prompt" | "input") => {
             let limit = if name == "input" { INPUTS_MAX } else { CHOICES_MAX };
             let one = json!({ "anyOf": [{ "type": "string" }, ids()] });
@@ -203,7 +218,7 @@ fn turns() -> Value {
     json!({ "type": "array", "items": turn, "minItems": 1, "maxItems": MESSAGES_MAX })
 }
 
-fn messages() -> Value {
+fn conversation() -> Value {
     let part = json!({
         "type": "object", "required": ["type", "text"], "additionalProperties": false,
         "properties": { "type": { "const": "text" }, "text": { "type": "string" } },
