@@ -9,3 +9,4 @@ pub(crate) mod model;
 pub(crate) mod run;
 pub(crate) mod tokenize;
 pub(crate) mod train;
+pub(crate) mod up;

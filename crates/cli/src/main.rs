@@ -19,6 +19,7 @@ mod output;
 mod program;
 mod progress;
 mod sampling;
+mod serving;
 mod session;
 mod train;
 

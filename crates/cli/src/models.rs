@@ -127,26 +127,34 @@ pub(crate) fn tokenizer(package: &Package) -> Result<Tokenizer, Failure> {
     Ok(Tokenizer::new(TokenizerSpec::from_bytes(&bytes)?)?)
 }
 
+/// How an engine uses this machine.
+pub(crate) fn engine_options(
+    session: &Session,
+    kv_cache_mib: Option<std::num::NonZeroU32>,
+) -> Result<EngineOptions, Failure> {
+    let defaults = EngineOptions::default();
+    let kv_bytes = kv_cache_mib.map(|mib| u64::from(mib.get()) << 20);
+    let kv_bytes = kv_bytes.or(session.config.kv_cache_bytes()).unwrap_or(defaults.kv_bytes);
+    memory::check("the cache of keys and values", kv_bytes)?;
+    let window = session.config.draft_window_tokens.map(std::num::NonZeroUsize::get);
+    Ok(EngineOptions {
+        threads: session.threads,
+        kv_bytes,
+        draft_window: window.unwrap_or(defaults.draft_window),
+        ..defaults
+    })
+}
+
 /// Loads a model, with a draft model if there is one.
 pub(crate) fn load(
     session: &Session,
     model: &ModelArgs,
     draft: Option<&str>,
 ) -> Result<LocalEngine, Failure> {
-    let defaults = EngineOptions::default();
-    let kv_bytes = model.kv_cache_mib.map(|mib| u64::from(mib.get()) << 20);
-    let kv_bytes = kv_bytes.or(session.config.kv_cache_bytes()).unwrap_or(defaults.kv_bytes);
-    memory::check("the cache of keys and values", kv_bytes)?;
     let name = model.name.model.as_str();
+    let options = engine_options(session, model.kv_cache_mib)?;
     let package = find(session, name)?;
     let draft = draft.map(|draft| find(session, draft)).transpose()?;
-    let window = session.config.draft_window_tokens.map(std::num::NonZeroUsize::get);
-    let options = EngineOptions {
-        threads: session.threads,
-        kv_bytes,
-        draft_window: window.unwrap_or(defaults.draft_window),
-        ..defaults
-    };
     let busy = progress::busy(&format!("loading {name}"), session.json);
     let engine = LocalEngine::open(&package, name, draft.as_ref(), options)?;
     busy.finish_and_clear();

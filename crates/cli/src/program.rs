@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, chat, completions, doctor, eval, model, run, tokenize, train};
+use crate::commands::{bench, chat, completions, doctor, eval, model, run, tokenize, train, up};
 use crate::failure::{Code, Failure};
 use crate::output;
 use crate::session::{Common, Session};
@@ -22,6 +22,8 @@ pub(crate) struct Program {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Serve models over HTTP, with a console in the browser
+    Up(up::Args),
     /// Answer one prompt
     Run(run::Args),
     /// Talk with a model
@@ -68,6 +70,7 @@ fn dispatch(program: Program) -> Result<ExitCode, Failure> {
     }
     let session = Session::open(&program.common)?;
     match program.command {
+        Command::Up(args) => up::run(&session, &args),
         Command::Run(args) => run::run(&session, &args),
         Command::Chat(args) => chat::run(&session, &args),
         Command::Model(command) => model::run(&session, &command),

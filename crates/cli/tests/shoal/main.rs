@@ -11,3 +11,4 @@ mod real_models;
 mod runs;
 mod support;
 mod train;
+mod up;

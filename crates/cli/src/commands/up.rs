@@ -1,0 +1,155 @@
+//! `shoal up`: models behind an HTTP endpoint.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+use serde_json::json;
+use shoal_base::Generate;
+use shoal_gateway::{ApiKeys, Gateway, GatewayOptions, Models, StartError};
+use shoal_model::package::Package;
+
+use crate::failure::{Code, Failure};
+use crate::import::name_of;
+use crate::serving::OnDemand;
+use crate::session::Session;
+use crate::{interrupt, models, output, progress};
+
+const PORT: u16 = 11400;
+/// How often it is seen whether models are still used.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
+
+/// Arguments of `shoal up`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Model to serve, as often as wanted; the first one answers requests that name none
+    #[arg(long, short, value_name = "MODEL", required = true)]
+    model: Vec<String>,
+
+    /// Memory for keys and values of each model; the configuration or 1024 unless given
+    #[arg(long, value_name = "MIB")]
+    kv_cache_mib: Option<std::num::NonZeroU32>,
+
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::new(
+        IpAddr::V4(Ipv4Addr::LOCALHOST), PORT
+    ))]
+    listen: SocketAddr,
+
+    /// Name of this machine under which it may be asked, besides localhost and IP addresses
+    #[arg(long, value_name = "NAME")]
+    allow_host: Vec<String>,
+
+    /// File with the BLAKE3 hash of an API key on each line; anybody may ask unless given
+    #[arg(long, value_name = "FILE")]
+    api_keys: Option<PathBuf>,
+
+    /// Unload models that nobody asked for so long; never unless given
+    #[arg(long, value_name = "SECONDS")]
+    keep_alive_s: Option<u32>,
+
+    /// How long open answers may go on after Ctrl-C before they are cut
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    drain_s: u32,
+}
+
+/// Runs the command.
+pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
+    let keys = args.api_keys.as_ref().map(|path| {
+        let keys = ApiKeys::open(path);
+        keys.map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+    });
+    let keys = keys.transpose()?;
+    if keys.is_none() && !args.listen.ip().is_loopback() {
+        let message = format!("{} can be reached by others; give --api-keys FILE", args.listen);
+        return Err(Failure::usage(message));
+    }
+    let engine_options = models::engine_options(session, args.kv_cache_mib)?;
+    let mut packages: Vec<(String, Package)> = Vec::new();
+    for model in &args.model {
+        let package = models::find(session, model)?;
+        let name = served_name(session, model)?;
+        if packages.iter().any(|(other, _)| *other == name) {
+            return Err(Failure::usage(format!("two models are called {name:?}")));
+        }
+        packages.push((name, package));
+    }
+    let names: Vec<String> = packages.iter().map(|(name, _)| name.clone()).collect();
+    let served = Arc::new(OnDemand::new(packages, engine_options));
+    let busy = progress::busy(&format!("loading {}", names[0]), session.json);
+    let chat = served.load_first()?.is_some_and(|engine| engine.card().chat);
+    busy.finish_and_clear();
+    let has_keys = keys.is_some();
+    let options = GatewayOptions { listen: args.listen, hosts: args.allow_host.clone(), keys };
+    interrupt::watch();
+    let gateway = Gateway::start(Arc::clone(&served) as Arc<dyn Models>, options)?;
+    let screen = Screen { address: gateway.address(), names, chat, has_keys };
+    match session.json {
+        true => output::json(&json!({
+            "address": screen.address.to_string(),
+            "models": screen.names,
+        }))?,
+        false => output::text(&screen.text())?,
+    }
+    let (asked, asks) = channel();
+    let _guard = interrupt::on_ask(move || {
+        // The command is gone already when nobody receives it.
+        let _ = asked.send(());
+    });
+    // It only ends by Ctrl-C; the sender lives as long as the guard.
+    while asks.recv_timeout(LOOK_AFTER) == Err(RecvTimeoutError::Timeout) {
+        if let Some(seconds) = args.keep_alive_s {
+            served.unload_idle(Duration::from_secs(seconds.into()));
+        }
+    }
+    let all_finished = gateway.stop(Duration::from_secs(args.drain_s.into()));
+    if !all_finished {
+        output::note("some answers were cut; their clients have been told");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A path is called by the name of its file, so that no client learns about folders.
+fn served_name(session: &Session, model: &str) -> Result<String, Failure> {
+    let is_path = session.store()?.find(model).is_err() && Path::new(model).exists();
+    Ok(if is_path { name_of(Path::new(model)).to_string() } else { model.to_owned() })
+}
+
+/// What is printed once it serves.
+struct Screen {
+    address: SocketAddr,
+    names: Vec<String>,
+    chat: bool,
+    has_keys: bool,
+}
+
+impl Screen {
+    fn text(&self) -> String {
+        let Self { address, names, .. } = self;
+        let key = if self.has_keys { " -H \"Authorization: Bearer $KEY\"" } else { "" };
+        let first = names.first().map_or("", String::as_str);
+        let (path, body) = match self.chat {
+            true => {
+                let messages = json!([{ "role": "user", "content": "Hello" }]);
+                ("chat/completions", json!({ "model": first, "messages": messages }))
+            }
+            false => ("completions", json!({ "model": first, "prompt": "Once upon a time" })),
+        };
+        // Single quotes end at a single quote.
+        let body = body.to_string().replace('\'', "'\\''");
+        format!(
+            "console  http://{address}/\nAPI      http://{address}/v1\nmodels   {}\n\n\
+             curl http://{address}/v1/{path}{key} \\\n  -d '{body}'\n\nCtrl-C ends it.\n",
+            names.join(", "),
+        )
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        Self::new(Code::Failed, error.to_string())
+    }
+}

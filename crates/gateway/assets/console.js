@@ -1,0 +1,306 @@
+// The console: a chat with a model of this endpoint, and what the engine does meanwhile.
+"use strict";
+
+const METRICS_MS = 2000;
+const TOP = 5;
+const STORE = "shoal-console";
+const $ = (id) => document.getElementById(id);
+
+let models = [];
+let turns = [];
+let running = null;
+let before = null;
+
+function element(tag, text, className) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+function button(text, act) {
+  const made = element("button", text);
+  made.type = "button";
+  made.addEventListener("click", act);
+  return made;
+}
+
+function headers() {
+  const key = $("key").value.trim();
+  return key ? { authorization: `Bearer ${key}` } : {};
+}
+
+function problem(text) {
+  $("problem").textContent = text;
+  $("problem").hidden = !text;
+}
+
+async function refuse(response) {
+  const body = await response.json().catch(() => null);
+  throw new Error(body?.error?.message ?? `status ${response.status}`);
+}
+
+// --- conversation ---
+
+function keep() {
+  try {
+    sessionStorage.setItem(STORE, JSON.stringify(turns));
+  } catch {
+    // Without storage a reload starts anew.
+  }
+}
+
+function restore() {
+  try {
+    turns = JSON.parse(sessionStorage.getItem(STORE)) ?? [];
+  } catch {
+    turns = [];
+  }
+}
+
+function show() {
+  $("turns").replaceChildren(...turns.map(turnElement));
+  $("send").hidden = running !== null;
+  $("stop").hidden = running === null;
+}
+
+function turnElement(turn, index) {
+  const item = element("li", undefined, turn.role);
+  const text = element("p", undefined, "text");
+  fill(text, turn);
+  item.append(text);
+  const acts = element("div", undefined, "acts");
+  if (running === null) {
+    if (turn.role === "user") acts.append(button("Edit", () => edit(index)));
+    const isLast = index === turns.length - 1;
+    if (turn.role === "assistant" && isLast) acts.append(button("Regenerate", regenerate));
+  }
+  if (turn.note) acts.append(element("span", turn.note, "note"));
+  item.append(acts);
+  return item;
+}
+
+function fill(place, turn) {
+  if (!$("tokens").checked || !turn.tokens?.length) {
+    place.textContent = turn.text;
+    return;
+  }
+  place.replaceChildren(...turn.tokens.map((token) => {
+    const made = button(token.token, () => alternatives(token));
+    made.className = Math.exp(token.logprob) < 0.5 ? "token unsure" : "token";
+    made.title = percent(Math.exp(token.logprob));
+    return made;
+  }));
+}
+
+function percent(part) {
+  return `${(part * 100).toFixed(1)} %`;
+}
+
+function alternatives(token) {
+  const table = element("table");
+  const head = element("tr");
+  head.append(element("th", "token"), element("th", "probability"));
+  table.append(head);
+  for (const other of token.top_logprobs) {
+    const row = element("tr");
+    row.append(element("td", JSON.stringify(other.token)));
+    row.append(element("td", percent(Math.exp(other.logprob))));
+    table.append(row);
+  }
+  const close = button("Close", () => { $("alternatives").hidden = true; });
+  $("alternatives").replaceChildren(table, close);
+  $("alternatives").hidden = false;
+}
+
+function edit(index) {
+  $("prompt").value = turns[index].text;
+  turns = turns.slice(0, index);
+  keep();
+  show();
+  $("prompt").focus();
+}
+
+function regenerate() {
+  turns.pop();
+  answer();
+}
+
+// --- asking ---
+
+function body() {
+  const model = models.find((known) => known.id === $("model").value);
+  const asked = {
+    model: $("model").value,
+    temperature: Number($("temperature").value),
+    max_tokens: Number($("limit").value),
+    stream: true,
+    stream_options: { include_usage: true },
+  };
+  if ($("seed").value !== "") asked.seed = Math.trunc(Number($("seed").value));
+  if (model?.chat === false) {
+    const prompt = turns.map((turn) => turn.text).join("");
+    return ["/v1/completions", { ...asked, prompt, logprobs: TOP }];
+  }
+  const messages = turns.map(({ role, text }) => ({ role, content: text }));
+  return ["/v1/chat/completions", { ...asked, messages, logprobs: true, top_logprobs: TOP }];
+}
+
+async function answer() {
+  const [path, asked] = body();
+  const turn = { role: "assistant", text: "", tokens: [], note: "" };
+  turns.push(turn);
+  running = new AbortController();
+  problem("");
+  show();
+  try {
+    const response = await fetch(path, {
+      method: "POST",
+      headers: { "content-type": "application/json", ...headers() },
+      body: JSON.stringify(asked),
+      signal: running.signal,
+    });
+    if (!response.ok) await refuse(response);
+    await read(response.body, turn);
+  } catch (error) {
+    if (error.name === "AbortError") turn.note = "stopped";
+    else problem(error.message);
+  }
+  if (!turn.text && !turn.note) turns.pop();
+  running = null;
+  keep();
+  show();
+}
+
+async function read(stream, turn) {
+  const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
+  const begun = performance.now();
+  let rest = "";
+  let done = false;
+  for (;;) {
+    const piece = await reader.read();
+    if (piece.done) break;
+    const lines = (rest + piece.value).split("\n");
+    rest = lines.pop();
+    for (const line of lines) {
+      if (!line.startsWith("data: ")) continue;
+      const data = line.slice(6);
+      if (data === "[DONE]") done = true;
+      else take(JSON.parse(data), turn, begun);
+    }
+    paint(turn);
+  }
+  if (!done) throw new Error("the answer was cut");
+}
+
+function take(chunk, turn, begun) {
+  if (chunk.error) throw new Error(chunk.error.message);
+  if (chunk.usage) {
+    const seconds = (performance.now() - begun) / 1000;
+    const { completion_tokens: count, prompt_tokens_details: details } = chunk.usage;
+    const rate = (count / Math.max(seconds, 0.001)).toFixed(1);
+    turn.note += ` ${count} tokens, ${rate} tokens/s, ${details.cached_tokens} cached`;
+  }
+  const choice = chunk.choices[0];
+  if (!choice) return;
+  turn.text += choice.delta?.content ?? choice.text ?? "";
+  turn.tokens.push(...scored(choice.logprobs));
+  if (choice.finish_reason) turn.note = `${choice.finish_reason};`;
+}
+
+// Both endpoints' log-probabilities in one form.
+function scored(logprobs) {
+  if (!logprobs) return [];
+  if (logprobs.content) return logprobs.content;
+  return logprobs.tokens.map((token, index) => ({
+    token,
+    logprob: logprobs.token_logprobs[index],
+    top_logprobs: Object.entries(logprobs.top_logprobs[index])
+      .map(([other, logprob]) => ({ token: other, logprob }))
+      .sort((a, b) => b.logprob - a.logprob),
+  }));
+}
+
+function paint(turn) {
+  const place = $("turns").lastElementChild?.querySelector(".text");
+  if (!place) return;
+  const main = document.querySelector("main");
+  const isAtEnd = main.scrollHeight - main.scrollTop - main.clientHeight < 40;
+  fill(place, turn);
+  if (isAtEnd) main.scrollTop = main.scrollHeight;
+}
+
+// --- the engine ---
+
+function sums(text) {
+  const found = {};
+  for (const line of text.split("\n")) {
+    const match = /^(vllm:\w+?)(?:\{[^}]*\})? ([-+.\de]+)$/.exec(line);
+    if (match) found[match[1]] = (found[match[1]] ?? 0) + Number(match[2]);
+  }
+  return found;
+}
+
+async function look() {
+  if (document.hidden) return;
+  const response = await fetch("/metrics", { headers: headers() }).catch(() => null);
+  if (!response?.ok) return;
+  const now = { at: performance.now(), ...sums(await response.text()) };
+  const tokens = now["vllm:generation_tokens_total"] ?? 0;
+  if (before) {
+    const since = tokens - (before["vllm:generation_tokens_total"] ?? 0);
+    $("rate").textContent = (since * 1000 / (now.at - before.at)).toFixed(1);
+  }
+  before = now;
+  $("running").textContent = now["vllm:num_requests_running"] ?? 0;
+  $("waiting").textContent = now["vllm:num_requests_waiting"] ?? 0;
+  $("kv").textContent = percent((now["vllm:kv_cache_usage_perc"] ?? 0) / Math.max(models.length, 1));
+  const queries = now["vllm:prefix_cache_queries_total"] ?? 0;
+  const hits = now["vllm:prefix_cache_hits_total"] ?? 0;
+  $("hits").textContent = queries ? percent(hits / queries) : "–";
+}
+
+async function loadModels() {
+  try {
+    const response = await fetch("/v1/models", { headers: headers() });
+    if (!response.ok) await refuse(response);
+    models = (await response.json()).data;
+    $("model").replaceChildren(...models.map(({ id }) => new Option(id, id)));
+    problem("");
+  } catch (error) {
+    problem(error.message);
+  }
+}
+
+$("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const text = $("prompt").value;
+  if (running !== null || !text.trim()) return;
+  turns.push({ role: "user", text });
+  $("prompt").value = "";
+  answer();
+});
+$("prompt").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  $("form").requestSubmit();
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") running?.abort();
+});
+$("stop").addEventListener("click", () => running?.abort());
+$("clear").addEventListener("click", () => {
+  running?.abort();
+  turns = [];
+  keep();
+  show();
+  $("prompt").focus();
+});
+$("tokens").addEventListener("change", show);
+$("key").addEventListener("change", loadModels);
+
+restore();
+show();
+loadModels();
+look();
+setInterval(look, METRICS_MS);

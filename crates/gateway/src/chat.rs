@@ -1,0 +1,226 @@
+//! `POST /v1/chat/completions`.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use serde_json::{Map, Value};
+use shoal_base::{LogprobsRequest, Prompt, Request, RequestLimits};
+
+use crate::app::App;
+use crate::body;
+use crate::error::ApiError;
+use crate::limits::{CHOICES_MAX, MESSAGES_MAX};
+use crate::params::{CHAT, Fields};
+use crate::reply::{Order, Shape, reply};
+use crate::sampling;
+
+/// Roles, and the role a template knows them by.
+const ROLES: [(&str, &str); 4] =
+    [("system", "system"), ("developer", "system"), ("user", "user"), ("assistant", "assistant")];
+
+pub(crate) async fn completions(
+    State(app): State<Arc<App>>,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let order = order(&body::read(body).await?)?;
+    reply(app, order).await
+}
+
+/// Understands a request.
+pub(crate) fn order(body: &[u8]) -> Result<Order, ApiError> {
+    let mut fields = Fields::parse(body, CHAT)?;
+    let model = fields.text("model")?;
+    let mut request = Request::new(prompt(&mut fields, true)?);
+    sampling::read(&mut fields, &mut request)?;
+    request.stop.tokens_max = tokens_max(&mut fields)?;
+    request.logprobs = logprobs(&mut fields)?;
+    let choices_per_prompt = choices(&mut fields)?;
+    let (stream, include_usage) = sampling::stream(&mut fields)?;
+    let prompts = vec![request];
+    Ok(Order { model, shape: Shape::Chat, prompts, choices_per_prompt, stream, include_usage })
+}
+
+/// `n`.
+pub(crate) fn choices(fields: &mut Fields) -> Result<u32, ApiError> {
+    match fields.whole("n")?.unwrap_or(1) {
+        n if n >= 1 && n as usize <= CHOICES_MAX => Ok(n),
+        _ => Err(ApiError::parameter("n", format!("is from 1 to {CHOICES_MAX}"))),
+    }
+}
+
+/// A conversation.
+pub(crate) fn prompt(fields: &mut Fields, opens_turn: bool) -> Result<Prompt, ApiError> {
+    let Value::Array(messages) = fields.need("messages")? else {
+        return Err(ApiError::parameter("messages", "is a list of messages"));
+    };
+    if messages.is_empty() || messages.len() > MESSAGES_MAX {
+        let rule = format!("has from 1 to {MESSAGES_MAX} messages");
+        return Err(ApiError::parameter("messages", rule));
+    }
+    let messages = messages.into_iter().enumerate();
+    let messages = messages.map(|(index, value)| message(value, &format!("messages[{index}]")));
+    let variables = match fields.take("chat_template_kwargs") {
+        None => Map::new(),
+        Some(Value::Object(variables)) => variables,
+        Some(_) => return Err(ApiError::parameter("chat_template_kwargs", "is an object")),
+    };
+    Ok(Prompt::Chat {
+        messages: messages.collect::<Result<_, _>>()?,
+        tools: Vec::new(),
+        variables,
+        add_generation_prompt: opens_turn,
+    })
+}
+
+fn message(value: Value, place: &str) -> Result<Value, ApiError> {
+    let known = ["role", "content", "name", "refusal", "annotations", "audio", "tool_calls"];
+    let mut fields = Fields::inner(value, place, &known)?;
+    let refuse = |name: &str, rule: &str| Err(ApiError::parameter(format!("{place}.{name}"), rule));
+    let Some(role) = fields.text("role")? else {
+        return Err(ApiError::Missing { name: format!("{place}.role") });
+    };
+    let Some((_, role)) = ROLES.iter().find(|(known, _)| *known == role) else {
+        return refuse("role", "is \"system\", \"developer\", \"user\" or \"assistant\"");
+    };
+    // Clients send back whole answers, in which these are empty.
+    for name in ["refusal", "audio"] {
+        if fields.take(name).is_some() {
+            return refuse(name, "is not supported here; leave it out");
+        }
+    }
+    for name in ["annotations", "tool_calls"] {
+        if fields.take(name).is_some_and(|value| value != Value::Array(Vec::new())) {
+            return refuse(name, "is not supported here; leave it out");
+        }
+    }
+    let mut message = Map::new();
+    message.insert("role".to_owned(), (*role).into());
+    message.insert("content".to_owned(), content(fields.need("content")?, place)?.into());
+    if let Some(name) = fields.text("name")? {
+        message.insert("name".to_owned(), name.into());
+    }
+    Ok(message.into())
+}
+
+/// The text of a message: as it is, or in parts.
+fn content(value: Value, place: &str) -> Result<String, ApiError> {
+    let parts = match value {
+        Value::String(text) => return Ok(text),
+        Value::Array(parts) if !parts.is_empty() => parts,
+        _ => {
+            let rule = "is a string or a list of text parts";
+            return Err(ApiError::parameter(format!("{place}.content"), rule));
+        }
+    };
+    let mut whole = String::new();
+    for (index, part) in parts.into_iter().enumerate() {
+        let place = format!("{place}.content[{index}]");
+        if part.get("type").and_then(Value::as_str) != Some("text") {
+            return Err(ApiError::parameter(format!("{place}.type"), "is \"text\""));
+        }
+        let mut part = Fields::inner(part, &place, &["type", "text"])?;
+        let text = part.text("text")?;
+        whole += &text.ok_or_else(|| ApiError::Missing { name: part.name("text") })?;
+    }
+    Ok(whole)
+}
+
+/// The newer name of the limit, or the older one.
+fn tokens_max(fields: &mut Fields) -> Result<Option<u32>, ApiError> {
+    let newer = fields.whole("max_completion_tokens")?;
+    let older = fields.whole("max_tokens")?;
+    match (newer, older) {
+        (Some(newer), Some(older)) if newer != older => {
+            Err(ApiError::parameter("max_tokens", "is not given beside max_completion_tokens"))
+        }
+        _ => Ok(newer.or(older)),
+    }
+}
+
+fn logprobs(fields: &mut Fields) -> Result<Option<LogprobsRequest>, ApiError> {
+    let wanted = fields.flag("logprobs")?.unwrap_or(false);
+    let top = fields.whole("top_logprobs")?;
+    if top.is_some_and(|top| top > 0) && !wanted {
+        return Err(ApiError::parameter("top_logprobs", "is for `logprobs: true` only"));
+    }
+    let top_count = top_count(top.unwrap_or(0), "top_logprobs")?;
+    Ok(wanted.then_some(LogprobsRequest { top_count }))
+}
+
+/// How many alternatives.
+pub(crate) fn top_count(top: u32, name: &str) -> Result<u8, ApiError> {
+    match u8::try_from(top) {
+        Ok(top) if top <= RequestLimits::TOP_LOGPROBS_MAX => Ok(top),
+        _ => Err(ApiError::parameter(name, "is at most 20")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn param(change: Value) -> Option<String> {
+        let mut body = json!({ "messages": [{"role": "user", "content": "hi"}] });
+        for (name, value) in change.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        let error = order(body.to_string().as_bytes()).err()?;
+        Some(error.to_json()["error"]["param"].as_str().unwrap_or_default().to_owned())
+    }
+
+    #[test]
+    fn messages_are_checked_to_the_last_part() {
+        let messages = |messages: Value| param(json!({ "messages": messages }));
+        let one = |message: Value| messages(json!([message]));
+        assert_eq!(one(json!({"role": "developer", "content": "x", "name": "n"})), None);
+        let parts = json!([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]);
+        assert_eq!(one(json!({"role": "user", "content": parts})), None);
+        let answer =
+            json!({"role": "assistant", "content": "x", "refusal": null, "tool_calls": []});
+        assert_eq!(one(answer), None);
+        let wrong = [
+            (json!([]), "messages"),
+            (json!("x"), "messages"),
+            (json!([1]), "messages[0]"),
+            (json!([{}]), "messages[0].role"),
+            (json!([{"role": "king", "content": "x"}]), "messages[0].role"),
+            (json!([{"role": "user"}]), "messages[0].content"),
+            (json!([{"role": "user", "content": []}]), "messages[0].content"),
+            (json!([{"role": "user", "content": 1}]), "messages[0].content"),
+            (json!([{"role": "user", "content": "x", "more": 1}]), "messages[0].more"),
+            (
+                json!([{"role": "user", "content": [{"type": "image_url"}]}]),
+                "messages[0].content[0].type",
+            ),
+            (
+                json!([{"role": "user", "content": [{"type": "text"}]}]),
+                "messages[0].content[0].text",
+            ),
+            (
+                json!([{"role": "assistant", "content": "", "tool_calls": [{}]}]),
+                "messages[0].tool_calls",
+            ),
+        ];
+        for (value, name) in wrong {
+            assert_eq!(messages(value).as_deref(), Some(name));
+        }
+    }
+
+    #[test]
+    fn parameters_that_contradict_are_refused() {
+        let both = json!({"max_tokens": 1, "max_completion_tokens": 2});
+        assert_eq!(param(both).as_deref(), Some("max_tokens"));
+        assert_eq!(param(json!({"max_tokens": 2, "max_completion_tokens": 2})), None);
+        assert_eq!(param(json!({"top_logprobs": 2})).as_deref(), Some("top_logprobs"));
+        assert_eq!(
+            param(json!({"logprobs": true, "top_logprobs": 21})).as_deref(),
+            Some("top_logprobs")
+        );
+        assert_eq!(param(json!({"n": 0})).as_deref(), Some("n"));
+        assert_eq!(param(json!({"n": 65})).as_deref(), Some("n"));
+        assert_eq!(param(json!({"stream_options": {}})).as_deref(), Some("stream_options"));
+    }
+}

@@ -1,0 +1,37 @@
+//! An OpenAI-compatible endpoint and a console over any [`shoal_base::Generate`].
+//!
+//! Layer 3. Owns: HTTP, the shapes of requests and answers, who may ask, what is counted. Does not
+//! own who answers: a [`Models`] gives models by name, and one machine or a swarm may be behind
+//! it. Every published parameter is honoured or refused by name; a cut answer never says `stop`.
+//! Nothing of a prompt or an answer is logged.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod app;
+mod body;
+mod catalog;
+mod chat;
+mod completions;
+mod console;
+mod embeddings;
+mod error;
+mod guard;
+mod health;
+#[cfg(test)]
+mod hostile;
+mod keys;
+mod limits;
+mod logprobs;
+mod messages;
+mod metrics;
+mod models;
+mod openapi;
+mod params;
+mod reply;
+mod sampling;
+mod server;
+mod tokens;
+
+pub use keys::{ApiKeys, KeysError};
+pub use models::{Load, Models, Offer, OpenError};
+pub use server::{Gateway, GatewayOptions, StartError};

@@ -1,0 +1,371 @@
+//! An answer on its way out: whole, or as a stream of events.
+//!
+//! Invariant: what was cut ends in an error, in the body or as the last event. Only a complete
+//! answer has a `finish_reason`, and only a complete stream ends in `[DONE]`.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::{Stream, stream};
+use serde_json::{Value, json};
+use shoal_base::{FinishReason, ModelCard, Request, Timings, TokenEvent, Usage};
+
+use crate::answer::Answers;
+use crate::app::{App, blocking, unix_s};
+use crate::body;
+use crate::error::ApiError;
+use crate::logprobs::{self, Scored};
+use crate::metrics::Meter;
+
+/// Which endpoint speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// `/v1/chat/completions`.
+    Chat,
+    /// `/v1/completions`.
+    Text,
+}
+
+/// A request, understood.
+#[derive(Debug)]
+pub(crate) struct Order {
+    pub(crate) model: Option<String>,
+    pub(crate) shape: Shape,
+    /// One for each prompt.
+    pub(crate) prompts: Vec<Request>,
+    /// Answers for each prompt; the seed of answer `i` is the request's seed plus `i`.
+    pub(crate) choices_per_prompt: u32,
+    pub(crate) stream: bool,
+    pub(crate) include_usage: bool,
+}
+
+impl Order {
+    fn requests(&self) -> Vec<Request> {
+        let choices = self.prompts.iter().flat_map(|prompt| {
+            (0..self.choices_per_prompt).map(|index| {
+                let mut request = prompt.clone();
+                request.sampling.seed = request.sampling.seed.wrapping_add(u64::from(index));
+                request
+            })
+        });
+        choices.collect()
+    }
+}
+
+/// What all parts of a reply repeat.
+#[derive(Debug)]
+struct Heading {
+    shape: Shape,
+    id: String,
+    model: String,
+    fingerprint: String,
+    created: u64,
+    has_usage: bool,
+    has_logprobs: bool,
+    choices_per_prompt: usize,
+}
+
+/// One choice so far.
+#[derive(Clone, Debug, Default)]
+struct Choice {
+    text: String,
+    scored: Vec<Scored>,
+    offset: usize,
+    end: Option<(FinishReason, Usage, Timings)>,
+}
+
+/// Answers an order.
+pub(crate) async fn reply(app: Arc<App>, order: Order) -> Result<Response, ApiError> {
+    let model = app.open(order.model.clone()).await?;
+    let heading = Heading::new(model.card(), &order);
+    let headers = headers(model.card(), order.prompts.first());
+    let meter = Meter::new(&app.metrics, &model.card().name);
+    let (requests, phase) = (order.requests(), app.phase.clone());
+    let choices = vec![Choice::default(); requests.len()];
+    let start = move || Answers::start(model, requests, phase, meter);
+    let mut answers = blocking(start).await?;
+    // The status is only sent once it is known that there is an answer.
+    let first = answers.next().await?;
+    let mut response = match order.stream {
+        true => {
+            let events = events(heading, choices, answers, first);
+            Sse::new(events).keep_alive(KeepAlive::default()).into_response()
+        }
+        false => whole(heading, choices, answers, first).await?,
+    };
+    response.headers_mut().extend(headers);
+    Ok(response)
+}
+
+/// Headers that say who answers.
+pub(crate) fn headers(card: &ModelCard, request: Option<&Request>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let mut add = |name: &'static str, value: String| {
+        let value = HeaderValue::from_str(&value).expect("digits and letters");
+        headers.insert(HeaderName::from_static(name), value);
+    };
+    add("x-shoal-package", card.package.to_string());
+    add("x-shoal-route", "local".to_owned());
+    add("x-shoal-verification", "none".to_owned());
+    add("x-shoal-privacy", "local".to_owned());
+    if let Some(request) = request {
+        add("x-shoal-seed", request.sampling.seed.to_string());
+    }
+    headers
+}
+
+async fn whole(
+    heading: Heading,
+    mut choices: Vec<Choice>,
+    mut answers: Answers,
+    first: (usize, TokenEvent),
+) -> Result<Response, ApiError> {
+    let (mut index, mut event) = first;
+    loop {
+        let choice = &mut choices[index];
+        match event {
+            TokenEvent::Token { text, logprob, top, .. } => {
+                choice.text += &text;
+                let scored = logprob.map(|token| Scored { token, top });
+                choice.scored.extend(scored.filter(|_| heading.has_logprobs));
+            }
+            TokenEvent::Finished { reason, text, usage, timings } => {
+                choice.text += &text;
+                choice.end = Some((reason, usage, timings));
+            }
+            TokenEvent::Started { .. } | TokenEvent::Failed(_) => {}
+        }
+        if choices.iter().all(|choice| choice.end.is_some()) {
+            break;
+        }
+        (index, event) = answers.next().await?;
+    }
+    let timing = server_timing(&choices);
+    let body = heading.whole(&mut choices);
+    Ok(([("server-timing", timing)], body::json(&body)).into_response())
+}
+
+fn server_timing(choices: &[Choice]) -> String {
+    let timings = || choices.iter().filter_map(|choice| choice.end).map(|(_, _, timings)| timings);
+    let longest = |part: fn(Timings) -> u64| timings().map(part).max().unwrap_or(0) as f64 / 1e3;
+    format!(
+        "queue;dur={:.3}, prefill;dur={:.3}, decode;dur={:.3}",
+        longest(|timings| timings.queue_us),
+        longest(|timings| timings.prefill_us),
+        longest(|timings| timings.decode_us),
+    )
+}
+
+/// A stream in progress.
+struct Streaming {
+    heading: Heading,
+    choices: Vec<Choice>,
+    /// Absent when it has ended.
+    answers: Option<Answers>,
+    ready: VecDeque<Event>,
+}
+
+fn events(
+    heading: Heading,
+    choices: Vec<Choice>,
+    answers: Answers,
+    (index, event): (usize, TokenEvent),
+) -> impl Stream<Item = Result<Event, Infallible>> {
+    let mut streaming =
+        Streaming { heading, choices, answers: Some(answers), ready: VecDeque::new() };
+    streaming.add(index, event);
+    stream::unfold(streaming, |mut streaming| async {
+        let event = streaming.next().await?;
+        Some((Ok(event), streaming))
+    })
+}
+
+impl Streaming {
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Some(event);
+            }
+            match self.answers.as_mut()?.next().await {
+                Ok((index, event)) => self.add(index, event),
+                Err(error) => {
+                    self.push(&error.to_json());
+                    self.answers = None;
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, value: &Value) {
+        self.ready.push_back(Event::default().data(value.to_string()));
+    }
+
+    fn add(&mut self, index: usize, event: TokenEvent) {
+        match event {
+            TokenEvent::Started { .. } => {
+                if self.heading.shape == Shape::Chat {
+                    let delta = json!({ "role": "assistant", "content": "", "refusal": null });
+                    self.push(&self.heading.chunk(index, delta, Value::Null, None));
+                }
+            }
+            TokenEvent::Token { text, logprob, top, .. } => {
+                let scored: Vec<_> =
+                    logprob.map(|token| Scored { token, top }).into_iter().collect();
+                self.piece(index, &text, &scored);
+            }
+            TokenEvent::Finished { reason, text, usage, timings } => {
+                self.piece(index, &text, &[]);
+                let delta = match self.heading.shape {
+                    Shape::Chat => json!({}),
+                    Shape::Text => json!(""),
+                };
+                self.push(&self.heading.chunk(index, delta, Value::Null, Some(reason)));
+                self.choices[index].end = Some((reason, usage, timings));
+                if self.choices.iter().all(|choice| choice.end.is_some()) {
+                    self.end();
+                }
+            }
+            TokenEvent::Failed(_) => {}
+        }
+    }
+
+    fn piece(&mut self, index: usize, text: &str, scored: &[Scored]) {
+        let has_scores = self.heading.has_logprobs && !scored.is_empty();
+        if text.is_empty() && !has_scores {
+            return;
+        }
+        let logprobs = match has_scores {
+            true => self.heading.logprobs(scored, &mut self.choices[index].offset),
+            false => Value::Null,
+        };
+        let delta = match self.heading.shape {
+            Shape::Chat => json!({ "content": text }),
+            Shape::Text => json!(text),
+        };
+        self.push(&self.heading.chunk(index, delta, logprobs, None));
+    }
+
+    fn end(&mut self) {
+        if self.heading.has_usage {
+            let mut last = self.heading.start(self.heading.chunk_object());
+            last["choices"] = json!([]);
+            last["usage"] = self.heading.usage(&self.choices);
+            self.push(&last);
+        }
+        self.ready.push_back(Event::default().data("[DONE]"));
+        self.answers = None;
+    }
+}
+
+impl Heading {
+    fn new(card: &ModelCard, order: &Order) -> Self {
+        let prefix = match order.shape {
+            Shape::Chat => "chatcmpl",
+            Shape::Text => "cmpl",
+        };
+        Self {
+            shape: order.shape,
+            id: format!("{prefix}-{}", crate::guard::random_id()),
+            model: card.name.clone(),
+            fingerprint: card.package.to_string(),
+            created: unix_s(),
+            has_usage: order.include_usage,
+            has_logprobs: order.prompts.iter().any(|request| request.logprobs.is_some()),
+            choices_per_prompt: order.choices_per_prompt as usize,
+        }
+    }
+
+    fn chunk_object(&self) -> &'static str {
+        match self.shape {
+            Shape::Chat => "chat.completion.chunk",
+            Shape::Text => "text_completion",
+        }
+    }
+
+    fn start(&self, object: &str) -> Value {
+        json!({
+            "id": self.id,
+            "object": object,
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": self.fingerprint,
+        })
+    }
+
+    fn logprobs(&self, scored: &[Scored], offset: &mut usize) -> Value {
+        match self.shape {
+            Shape::Chat => logprobs::chat(scored),
+            Shape::Text => logprobs::completion(scored, offset),
+        }
+    }
+
+    fn chunk(
+        &self,
+        index: usize,
+        delta: Value,
+        logprobs: Value,
+        reason: Option<FinishReason>,
+    ) -> Value {
+        let key = match self.shape {
+            Shape::Chat => "delta",
+            Shape::Text => "text",
+        };
+        let reason = reason.map(FinishReason::as_str);
+        let mut chunk = self.start(self.chunk_object());
+        chunk["choices"] =
+            json!([{ "index": index, key: delta, "logprobs": logprobs, "finish_reason": reason }]);
+        if self.has_usage {
+            chunk["usage"] = Value::Null;
+        }
+        chunk
+    }
+
+    fn whole(&self, choices: &mut [Choice]) -> Value {
+        let mut body = self.start(match self.shape {
+            Shape::Chat => "chat.completion",
+            Shape::Text => "text_completion",
+        });
+        let usage = self.usage(choices);
+        let choices = choices.iter_mut().enumerate().map(|(index, choice)| {
+            let text = std::mem::take(&mut choice.text);
+            let logprobs = match self.has_logprobs {
+                true => self.logprobs(&choice.scored, &mut choice.offset),
+                false => Value::Null,
+            };
+            let reason = choice.end.map(|(reason, ..)| reason.as_str());
+            match self.shape {
+                Shape::Chat => json!({
+                    "index": index,
+                    "message": { "role": "assistant", "content": text, "refusal": null },
+                    "logprobs": logprobs,
+                    "finish_reason": reason,
+                }),
+                Shape::Text => json!({
+                    "index": index, "text": text, "logprobs": logprobs, "finish_reason": reason,
+                }),
+            }
+        });
+        body["choices"] = choices.collect();
+        body["usage"] = usage;
+        body
+    }
+
+    /// Each prompt counts once, however many answers it has.
+    fn usage(&self, choices: &[Choice]) -> Value {
+        let usages = || choices.iter().filter_map(|choice| choice.end).map(|(_, usage, _)| usage);
+        let firsts = || usages().step_by(self.choices_per_prompt);
+        let prompt: u64 = firsts().map(|usage| u64::from(usage.prompt_tokens)).sum();
+        let cached: u64 = firsts().map(|usage| u64::from(usage.cached_tokens)).sum();
+        let completion: u64 = usages().map(|usage| u64::from(usage.completion_tokens)).sum();
+        json!({
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+            "prompt_tokens_details": { "cached_tokens": cached },
+        })
+    }
+}

@@ -1,0 +1,9 @@
+//! The endpoint over real sockets, in front of a model that says what a test wants.
+#![expect(clippy::unwrap_used, reason = "functions that tests share are tests too")]
+
+mod answers;
+mod ends;
+mod guards;
+mod pages;
+mod parameters;
+mod support;

@@ -1,0 +1,303 @@
+//! A model of words, an endpoint in front of it, a client.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use shoal_base::{
+    Digest, EventSink, FinishReason, Flow, Generate, GenerateError, Generation, Grammar, ModelCard,
+    PackageId, Prompt, Request, Timings, TokenEvent, TokenId, TokenLogprob, Usage,
+};
+use shoal_gateway::{ApiKeys, Gateway, GatewayOptions, Load, Models, Offer, OpenError};
+
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// Says `w0 w1 w2 …`.
+pub(crate) struct Mock {
+    pub(crate) card: ModelCard,
+    /// Words of an answer without a limit.
+    pub(crate) words: usize,
+    /// Rest after each word.
+    pub(crate) rest: Duration,
+    /// What becomes of every request, if not an answer.
+    pub(crate) failure: Option<GenerateError>,
+    /// What breaks an answer after its words.
+    pub(crate) fault: Option<GenerateError>,
+    pub(crate) running: Arc<AtomicUsize>,
+    pub(crate) requests: Mutex<Vec<Request>>,
+}
+
+struct Cancel(Arc<AtomicBool>);
+
+impl Generation for Cancel {
+    fn cancel(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Default for Mock {
+    fn default() -> Self {
+        let card = ModelCard {
+            name: "mock".to_owned(),
+            package: PackageId(Digest([7; 32])),
+            vocab_count: 256,
+            context_tokens: 1000,
+            embedding_width: 2,
+            chat: true,
+        };
+        Self {
+            card,
+            words: 3,
+            rest: Duration::ZERO,
+            failure: None,
+            fault: None,
+            running: Arc::default(),
+            requests: Mutex::default(),
+        }
+    }
+}
+
+impl Generate for Mock {
+    fn card(&self) -> &ModelCard {
+        &self.card
+    }
+
+    fn submit(
+        &self,
+        request: Request,
+        mut sink: Box<dyn EventSink>,
+    ) -> Result<Arc<dyn Generation>, GenerateError> {
+        if request.sampling.temperature < 0.0 {
+            let rule = "is in 0..=100".to_owned();
+            return Err(GenerateError::Parameter { name: "temperature", rule });
+        }
+        if request.stop.tokens_max == Some(0) {
+            let rule = "is at least 1".to_owned();
+            return Err(GenerateError::Parameter { name: "tokens_max", rule });
+        }
+        if request.stop.tokens_max > Some(900) {
+            return Err(GenerateError::ContextLength { prompt_tokens: 905, limit_tokens: 900 });
+        }
+        self.requests.lock().unwrap().push(request.clone());
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&cancelled);
+        let (words, rest, running) = (self.words, self.rest, Arc::clone(&self.running));
+        let (failure, fault) = (self.failure.clone(), self.fault.clone());
+        running.fetch_add(1, Ordering::SeqCst);
+        std::thread::spawn(move || {
+            match failure {
+                Some(error) => drop(sink.event(TokenEvent::Failed(error))),
+                None => speak(&request, &mut *sink, &seen, words, rest, fault),
+            }
+            running.fetch_sub(1, Ordering::SeqCst);
+        });
+        Ok(Arc::new(Cancel(cancelled)))
+    }
+
+    fn embed(&self, inputs: &[Prompt]) -> Result<Vec<Vec<f32>>, GenerateError> {
+        let one = |input| Ok(vec![self.tokenize(input)?.len() as f32, 0.5]);
+        inputs.iter().map(one).collect()
+    }
+
+    fn tokenize(&self, prompt: &Prompt) -> Result<Vec<TokenId>, GenerateError> {
+        Ok(match prompt {
+            Prompt::Text(text) => text.bytes().map(|byte| TokenId(byte.into())).collect(),
+            Prompt::Tokens(ids) => ids.clone(),
+            Prompt::Chat { messages, .. } => messages.iter().map(|_| TokenId(1)).collect(),
+        })
+    }
+
+    fn detokenize(&self, ids: &[TokenId]) -> Result<String, GenerateError> {
+        ids.iter()
+            .map(|id| {
+                let byte = u8::try_from(id.0).map_err(|_| GenerateError::Parameter {
+                    name: "tokens",
+                    rule: "are in the vocabulary".to_owned(),
+                })?;
+                Ok(char::from(byte))
+            })
+            .collect()
+    }
+
+    fn check_grammar(&self, _: &Grammar) -> Result<(), GenerateError> {
+        Ok(())
+    }
+}
+
+fn speak(
+    request: &Request,
+    sink: &mut dyn EventSink,
+    cancelled: &AtomicBool,
+    words: usize,
+    rest: Duration,
+    fault: Option<GenerateError>,
+) {
+    let limit = request.stop.tokens_max.map_or(usize::MAX, |limit| limit as usize);
+    let mut reason = if limit < words { FinishReason::Length } else { FinishReason::Stop };
+    let mut flow = sink.event(TokenEvent::Started { prompt_tokens: 5, cached_tokens: 2 });
+    let mut said = 0;
+    for index in 0..words.min(limit) {
+        if flow == Flow::Stop || cancelled.load(Ordering::SeqCst) {
+            reason = FinishReason::Cancelled;
+            break;
+        }
+        let text = format!("w{index} ");
+        let scored = |id, logprob| {
+            let bytes = text.clone().into_bytes();
+            TokenLogprob { id: TokenId(id), bytes, logprob }
+        };
+        let count = request.logprobs.map(|logprobs| logprobs.top_count);
+        flow = sink.event(TokenEvent::Token {
+            id: TokenId(index as u32 % 256),
+            text: text.clone(),
+            logprob: count.map(|_| scored(1, -0.25)),
+            top: (0..count.unwrap_or(0)).map(|id| scored(id.into(), -1.0)).collect(),
+        });
+        said += 1;
+        std::thread::sleep(rest);
+    }
+    let usage = Usage { prompt_tokens: 5, cached_tokens: 2, completion_tokens: said };
+    let (text, timings) = ("end".to_owned(), Timings::default());
+    let last = match fault {
+        Some(error) => TokenEvent::Failed(error),
+        None => TokenEvent::Finished { reason, text, usage, timings },
+    };
+    let _ = sink.event(last);
+}
+
+/// One model.
+struct One(Arc<Mock>);
+
+impl Models for One {
+    fn offers(&self) -> Vec<Offer> {
+        let load = Load { running: 1, waiting: 2, kv_used: 0.5, prefix_queries: 9, prefix_hits: 4 };
+        let card = self.0.card.clone();
+        vec![Offer { name: card.name.clone(), card: Some(card), load: Some(load) }]
+    }
+
+    fn open(&self, name: &str) -> Result<Arc<dyn Generate>, OpenError> {
+        match name {
+            "mock" => Ok(Arc::clone(&self.0) as Arc<dyn Generate>),
+            _ => Err(OpenError::Unknown { name: name.to_owned() }),
+        }
+    }
+}
+
+/// An endpoint and a client.
+pub(crate) struct Server {
+    pub(crate) gateway: Gateway,
+    pub(crate) mock: Arc<Mock>,
+    agent: ureq::Agent,
+}
+
+/// A whole response.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) status: u16,
+    pub(crate) headers: ureq::http::HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Said {
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// The data of each event of a stream.
+    pub(crate) fn events(&self) -> Vec<String> {
+        let lines = self.text.lines();
+        lines.filter_map(|line| Some(line.strip_prefix("data: ")?.to_owned())).collect()
+    }
+
+    /// Refused in the usual form, with this code.
+    #[track_caller]
+    pub(crate) fn refused(&self, status: u16, code: &str) {
+        assert_eq!(self.status, status, "{self:?}");
+        let error = &self.json()["error"];
+        assert_eq!(error["code"], code, "{self:?}");
+        assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "{self:?}");
+        assert!(error["type"].is_string(), "{self:?}");
+    }
+}
+
+impl Server {
+    pub(crate) fn start(mock: Mock) -> Self {
+        Self::start_with(mock, None)
+    }
+
+    pub(crate) fn start_with(mock: Mock, keys: Option<ApiKeys>) -> Self {
+        let mock = Arc::new(mock);
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let options = GatewayOptions { listen, hosts: vec!["box.lan".to_owned()], keys };
+        let gateway = Gateway::start(Arc::new(One(Arc::clone(&mock))), options).unwrap();
+        let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None);
+        let agent = config.timeout_global(Some(WAIT_MAX)).build().new_agent();
+        Self { gateway, mock, agent }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.gateway.address())
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Said {
+        said(self.agent.get(self.url(path)).call().unwrap())
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Said {
+        self.post_text(path, &body.to_string())
+    }
+
+    pub(crate) fn post_text(&self, path: &str, body: &str) -> Said {
+        said(self.agent.post(self.url(path)).send(body).unwrap())
+    }
+
+    /// Bytes as they are, on a connection of their own.
+    pub(crate) fn connect(&self, bytes: &[u8]) -> TcpStream {
+        let mut stream = TcpStream::connect(self.gateway.address()).unwrap();
+        stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
+        stream.write_all(bytes).unwrap();
+        stream
+    }
+
+    /// What comes back for bytes, until the server closes.
+    pub(crate) fn raw(&self, bytes: &[u8]) -> String {
+        let mut answer = Vec::new();
+        // A server that closes before it has read everything may reset.
+        let _ = self.connect(bytes).read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// Waits until no answer is being made.
+    #[track_caller]
+    pub(crate) fn idle(&self) {
+        let begun = Instant::now();
+        while self.mock.running.load(Ordering::SeqCst) > 0 {
+            assert!(begun.elapsed() < WAIT_MAX, "a slot is not freed");
+            std::thread::yield_now();
+        }
+    }
+}
+
+fn said(response: ureq::http::Response<ureq::Body>) -> Said {
+    let (head, mut body) = response.into_parts();
+    let text = body.read_to_string().unwrap();
+    Said { status: head.status.as_u16(), headers: head.headers, text }
+}
+
+/// A request as bytes.
+pub(crate) fn post_bytes(path: &str, headers: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{headers}\
+         Content-Length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
