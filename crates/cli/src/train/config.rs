@@ -207,7 +207,7 @@ mod tests {
     fn unknown_keys_and_contradictions_are_refused() {
         let cases = [
             ("seed = ", "sed = ", "sed"),
-            ("[model]", "[base]\npath = \"m\"\n[model]", "either"),
+            ("\n[model]", "\n[base]\npath = \"m\"\n[model]", "either"),
             ("held_out_share = 0.05", "held_out_share = 1.0", "held_out_share"),
             ("keep = 3", "keep = 0", "keep"),
             ("format = \"text\"", "format = \"pdf\"", "pdf"),
