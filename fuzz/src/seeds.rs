@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use shoal_base::TokenId;
-use shoal_model::source::gguf::{ExportRows, GgufWriter, export_metadata, export_tensors};
-use shoal_model::source::{ElementType, GgufVocabulary, WeightSource as _};
+use shoal_model::export::export_source;
+use shoal_model::source::ElementType;
 use shoal_model::tokenizer::{
     Alphabet, GgufTokenizer, MergeModel, Normalizer, PreTokenizer, SpacePrefix, SpecialIds,
     TokenKind, TokenizerSpec, Vocabulary,
 };
-use shoal_model::{Architecture, Family, RopeLayout};
+use shoal_model::{Family, RopeLayout};
 use shoal_testkit::{TinyModel, byte_tokenizer, tiny_architecture};
 
 /// Names the folder with real inputs.
@@ -40,53 +40,9 @@ pub(crate) fn model(family: Family) -> TinyModel {
 
 /// A GGUF file of a model, with a vocabulary.
 pub(crate) fn gguf(family: Family, element: ElementType, vocabulary: &GgufTokenizer) -> Vec<u8> {
-    let model = model(family);
-    let architecture: &Architecture = model.architecture();
-    let vocabulary = raw(vocabulary);
-    let template = Some("{{ messages[0].content }}");
-    let metadata = export_metadata("m", architecture, element, &vocabulary, template);
-    let tensors = export_tensors(architecture, element);
-    let plans = tensors.iter().map(|tensor| tensor.plan.clone()).collect();
-    let metadata = metadata.expect("the model has a GGUF form");
-    let mut writer = GgufWriter::try_new(Vec::new(), &metadata, plans).expect("memory is writable");
-    for tensor in tensors {
-        let values = match tensor.rows {
-            ExportRows::Values(values) => values,
-            ExportRows::Model(role) => {
-                let mut values = vec![0.0; tensor.plan.rows * tensor.plan.columns];
-                model.read_rows(role, 0, &mut values).expect("the model has it");
-                values
-            }
-        };
-        writer.write_rows(&values).expect("memory is writable");
-    }
-    writer.finish().expect("every tensor was written")
-}
-
-/// The fields of a tokenizer as a file has them.
-fn raw(fields: &GgufTokenizer) -> GgufVocabulary {
-    let fields = fields.clone();
-    GgufVocabulary {
-        architecture: fields.architecture,
-        model: fields.model,
-        pre: fields.pre,
-        tokens: fields.tokens,
-        scores: fields.scores.unwrap_or_default(),
-        types: fields.token_types.unwrap_or_default(),
-        merges: fields.merges.unwrap_or_default(),
-        bos_id: fields.bos_id,
-        eos_id: fields.eos_id,
-        eot_id: fields.eot_id,
-        eom_id: fields.eom_id,
-        unknown_id: fields.unk_id,
-        separator_id: None,
-        padding_id: fields.pad_id,
-        add_bos: fields.add_bos,
-        add_eos: fields.add_eos,
-        add_space_prefix: fields.add_space_prefix,
-        remove_extra_whitespaces: fields.remove_extra_whitespaces,
-        precompiled_charsmap: None,
-    }
+    let model = model(family).with_template("{{ messages[0].content }}");
+    let file = export_source(&model, vocabulary.clone(), element, Vec::new());
+    file.expect("the model has a GGUF form")
 }
 
 /// A llama2.c checkpoint of the first form.

@@ -13,12 +13,12 @@ use std::sync::Arc;
 use shoal_base::TokenId;
 use shoal_engine::{Calibration, perplexity};
 use shoal_kernels::{Isa, Kernels};
-use shoal_model::export::export_source;
+use shoal_model::export::{export_source, gguf_tokenizer};
 use shoal_model::import::{import_blobs, import_tokenizer};
 use shoal_model::package::{InputFormat, MemoryBlobs, Package, StoredFormat};
 use shoal_model::source::{self, ElementType, WeightSource};
 use shoal_model::tokenizer::{EncodeOptions, Tokenizer};
-use shoal_testkit::Stressed;
+use shoal_testkit::stressed;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
@@ -29,13 +29,14 @@ fn main() {
     let context: usize = context.parse().expect("CONTEXT is a number");
     for factor in [1, 10, 50] {
         let source = source::open(model.as_ref()).expect("the model opens");
-        let source = Stressed::new(source, factor as f32);
+        let source = stressed(source, factor as f32);
         let spec = import_tokenizer(&source).expect("it has a tokenizer");
         let tokenizer = Tokenizer::new(spec.clone()).expect("valid");
         let path = std::path::Path::new(out).join(format!("x{factor}.gguf"));
         let file = std::fs::File::create(path).expect("OUT can be written");
         let file = std::io::BufWriter::new(file);
-        export_source(&source, &spec, ElementType::F32, file).expect("it can be exported");
+        let described = gguf_tokenizer(spec.clone(), source.architecture()).expect("GGUF has it");
+        export_source(&source, described, ElementType::F32, file).expect("it can be exported");
         let texts: Vec<(&String, Vec<TokenId>)> = texts
             .iter()
             .map(|path| {

@@ -17,9 +17,11 @@ use shoal_model::package::{BlobKind, InputFormat, LinearSlot, Package};
 use crate::weights::Map;
 use crate::{Head, LoadError, Segment, SegmentKind, SequenceId, Stage};
 
-/// Relative error of a map's outputs above which its inputs get 12 bits. Trained models without
-/// outliers stay below 0.012 everywhere, channels ten times the others give 0.03 and more
-/// (`bench/records/`).
+/// Relative error of a map's outputs above which its inputs get 12 bits.
+///
+/// On the 3 M story model, 256 tokens of `TinyStories`, the errors of its 43 maps have a median of
+/// 0.0066 and reach 0.020, in the values of one layer. With one channel in a hundred scaled by 10
+/// they have a median of 0.014 and reach 0.043 (`cargo bench -p shoal-engine --bench quality`).
 pub const ERROR_MAX: f64 = 0.02;
 
 /// Rows per step.

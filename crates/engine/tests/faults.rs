@@ -5,9 +5,8 @@ use std::sync::mpsc::channel;
 use shoal_base::{Flow, Generate, GenerateError, Prompt, Request, TokenEvent, TokenId};
 use shoal_engine::{EngineOptions, LocalEngine};
 use shoal_model::package::{InputFormat, Package, StoredFormat};
-use shoal_model::source::{CodeBlock, SourceError, TensorInfo, TokenizerFiles, WeightSource};
 use shoal_model::{Architecture, LinearPart, TensorRole};
-use shoal_testkit::{TinyModel, import, tiny_architecture};
+use shoal_testkit::{Altered, TinyModel, import, tiny_architecture};
 
 /// Tokens from here on are faulty, and never the best choice of the model.
 const FAULTY: usize = 128;
@@ -15,42 +14,9 @@ const FAULTY: usize = 128;
 const CHANNEL: usize = 40;
 
 /// A model in which a query overflows for some tokens.
-#[derive(Debug)]
-struct FaultyTokens(TinyModel);
-
-impl WeightSource for FaultyTokens {
-    fn architecture(&self) -> &Architecture {
-        self.0.architecture()
-    }
-
-    fn name(&self) -> &str {
-        "faulty"
-    }
-
-    fn tokenizer_files(&self) -> Result<TokenizerFiles, SourceError> {
-        self.0.tokenizer_files()
-    }
-
-    fn chat_template(&self) -> Option<&str> {
-        None
-    }
-
-    fn ignored_tensors(&self) -> &[String] {
-        &[]
-    }
-
-    fn tensor(&self, role: TensorRole) -> Option<&TensorInfo> {
-        self.0.tensor(role)
-    }
-
-    fn read_rows(
-        &self,
-        role: TensorRole,
-        first_row: usize,
-        out: &mut [f32],
-    ) -> Result<(), SourceError> {
-        self.0.read_rows(role, first_row, out)?;
-        let columns = self.0.architecture().model_width as usize;
+fn faulty_tokens() -> Altered {
+    Altered::new(Box::new(TinyModel::new(architecture(), 1)), |role, first_row, out| {
+        let columns = architecture().model_width as usize;
         for (i, row) in out.chunks_mut(columns).enumerate() {
             let faulty = first_row + i >= FAULTY;
             match role {
@@ -60,17 +26,7 @@ impl WeightSource for FaultyTokens {
                 _ => {}
             }
         }
-        Ok(())
-    }
-
-    fn read_codes(
-        &self,
-        role: TensorRole,
-        _first_row: usize,
-        _out: &mut [CodeBlock],
-    ) -> Result<(), SourceError> {
-        Err(SourceError::Request { role, rule: "has no codes" })
-    }
+    })
 }
 
 fn architecture() -> Architecture {
@@ -78,8 +34,7 @@ fn architecture() -> Architecture {
 }
 
 fn engine(draft: Option<&Package>) -> LocalEngine {
-    let faulty = FaultyTokens(TinyModel::new(architecture(), 1));
-    let package = import(&faulty, StoredFormat::I8, InputFormat::A8);
+    let package = import(&faulty_tokens(), StoredFormat::I8, InputFormat::A8);
     let options = EngineOptions { threads: 2, kv_bytes: 16 << 20, ..EngineOptions::default() };
     LocalEngine::open(&package, "faulty", draft, options).expect("it opens")
 }

@@ -10,7 +10,7 @@ use shoal_engine::{
 use shoal_kernels::{Isa, Kernels};
 use shoal_model::package::{BlobKind, InputFormat, LinearSlot, Package, StoredFormat};
 use shoal_model::{Architecture, LinearPart};
-use shoal_testkit::{Stressed, TinyModel, import, tiny_architecture};
+use shoal_testkit::{TinyModel, import, stressed, tiny_architecture};
 
 fn kernels() -> Arc<Kernels> {
     let isa = Isa::choose().expect("an instruction set");
@@ -97,8 +97,8 @@ fn outliers_get_twelve_bits_and_nothing_else_does() {
         assert!(error > 1e-4 && error < ERROR_MAX, "{kind} {} {error}", slot.name());
         assert_eq!(calibration.choose(kind, slot), InputFormat::A8);
     }
-    let stressed = Stressed::new(Box::new(plain), 50.0);
-    let calibration = measure(&import(&stressed, StoredFormat::I8, InputFormat::A8));
+    let outliers = stressed(Box::new(plain), 50.0);
+    let calibration = measure(&import(&outliers, StoredFormat::I8, InputFormat::A8));
     for layer in 0..2 {
         for part in LinearPart::ALL {
             let chosen = calibration.choose(BlobKind::Layer(layer), LinearSlot::Part(part));
@@ -116,8 +116,8 @@ fn a_stressed_model_computes_the_same_function() {
     let text = tokens(60);
     let plain = TinyModel::new(architecture(), 5);
     let expected = surprises(&import(&plain, StoredFormat::I8, InputFormat::A12), &text);
-    let stressed = Stressed::new(Box::new(plain), 8.0);
-    let package = import(&stressed, StoredFormat::I8, InputFormat::A12);
+    let outliers = stressed(Box::new(plain), 8.0);
+    let package = import(&outliers, StoredFormat::I8, InputFormat::A12);
     let got = surprises(&package, &text);
     assert_ne!(got, expected);
     let difference =

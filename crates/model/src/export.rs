@@ -48,73 +48,86 @@ pub fn export_gguf<W: Write>(
 ) -> Result<W, ExportError> {
     let manifest = package.manifest();
     let spec = TokenizerSpec::from_bytes(&package.bytes(BlobKind::Tokenizer)?)?;
-    let model = Model {
+    let model = GgufModel {
+        name,
         architecture: &manifest.architecture,
-        spec: &spec,
-        template: manifest.chat_template.as_deref(),
+        tokenizer: gguf_tokenizer(spec, &manifest.architecture)?,
+        chat_template: manifest.chat_template.as_deref(),
     };
     let mut rows = Rows { package, layer: None };
     let mut held: Option<(TensorRole, Tensor)> = None;
-    let row = |role, row, columns| {
+    write_gguf(model, weights, out, progress, |role, row, columns| {
         if held.as_ref().is_none_or(|(held, _)| *held != role) {
             held = Some((role, rows.tensor(role)?));
         }
         let (_, tensor) = held.as_ref().expect("just set");
-        Ok(tensor.row(model.architecture, role, row, columns))
-    };
-    write(&model, name, weights, out, progress, row)
+        Ok(tensor.row(row, columns))
+    })
 }
 
-/// Writes what an importer would read as a GGUF file, without quantizing it: `source` with `spec`
-/// for its tokenizer.
+/// Writes what an importer would read as a GGUF file, without quantizing it: `source` with
+/// `tokenizer`.
 ///
 /// # Errors
 /// The first error of source or output; what was written is then of no use.
 pub fn export_source<W: Write>(
     source: &dyn WeightSource,
-    spec: &TokenizerSpec,
+    tokenizer: GgufTokenizer,
     weights: ElementType,
     out: W,
 ) -> Result<W, ExportError> {
     let architecture = source.architecture();
-    let model = Model { architecture, spec, template: source.chat_template() };
-    let row = |role, row, columns| {
+    let (name, chat_template) = (source.name(), source.chat_template());
+    let model = GgufModel { name, architecture, tokenizer, chat_template };
+    write_gguf(model, weights, out, &|_| true, |role, row, columns| {
         let mut values = vec![0.0; columns];
-        match role {
-            TensorRole::Embedding | TensorRole::OutputHead | TensorRole::Linear(..) => {
-                source.read_rows(role, export_row(architecture, role, row), &mut values)?;
-            }
-            TensorRole::Bias(..) | TensorRole::FinalNorm | TensorRole::Norm(..) => {
-                source.read_rows(role, 0, &mut values)?;
-            }
-        }
-        if let TensorRole::Bias(..) = role {
-            values = (0..columns).map(|k| values[export_row(architecture, role, k)]).collect();
-        }
+        source.read_rows(role, row, &mut values)?;
         Ok(values)
-    };
-    write(&model, source.name(), weights, out, &|_| true, row)
+    })
 }
 
-/// What a file says beside its weights.
-struct Model<'a> {
-    architecture: &'a Architecture,
-    spec: &'a TokenizerSpec,
-    template: Option<&'a str>,
+/// What a GGUF file says beside the weights.
+#[derive(Clone, Debug)]
+pub struct GgufModel<'a> {
+    /// `general.name`
+    pub name: &'a str,
+    /// Its shapes and settings.
+    pub architecture: &'a Architecture,
+    /// Its tokenizer, without rows that no token has.
+    pub tokenizer: GgufTokenizer,
+    /// Its chat template.
+    pub chat_template: Option<&'a str>,
 }
 
-fn write<W: Write>(
-    model: &Model<'_>,
-    name: &str,
+/// The tokenizer of a model as a GGUF file describes it.
+///
+/// # Errors
+/// A tokenizer that GGUF files cannot describe.
+pub fn gguf_tokenizer(
+    spec: TokenizerSpec,
+    architecture: &Architecture,
+) -> Result<GgufTokenizer, TokenizerError> {
+    spec.without_unused_rows().to_gguf(architecture.vocab_count as usize)
+}
+
+/// Writes a GGUF file with its matrices in `weights`, F16 or F32.
+///
+/// `row` gives row `.1` of a tensor of the model, `.2` elements; norms and biases are one row. The order of rows that
+/// the format wants is made here. `progress` is told the share that is done and says whether to go
+/// on.
+///
+/// # Errors
+/// The first error of `row` or output; what was written is then of no use.
+pub fn write_gguf<W: Write>(
+    model: GgufModel<'_>,
     weights: ElementType,
     out: W,
     progress: &dyn Fn(f64) -> bool,
     mut row: impl FnMut(TensorRole, usize, usize) -> Result<Vec<f32>, ExportError>,
 ) -> Result<W, ExportError> {
-    let Model { architecture, spec, template } = *model;
-    let fields = spec.clone().without_unused_rows().to_gguf(architecture.vocab_count as usize)?;
-    let metadata =
-        export_metadata(name, architecture, weights, &gguf_vocabulary(fields), template)?;
+    let GgufModel { name, architecture, tokenizer, chat_template } = model;
+    let vocabulary = gguf_vocabulary(tokenizer);
+    let metadata = export_metadata(name, architecture, weights, &vocabulary, chat_template)?;
     let tensors = export_tensors(architecture, weights);
     let plans: Vec<_> = tensors.iter().map(|tensor| tensor.plan.clone()).collect();
     let total: usize = plans.iter().map(|plan| plan.rows * plan.columns).sum();
@@ -122,16 +135,26 @@ fn write<W: Write>(
     let mut done = 0;
     for tensor in tensors {
         let (count, columns) = (tensor.plan.rows, tensor.plan.columns);
-        match tensor.rows {
-            ExportRows::Values(values) => writer.write_rows(&values)?,
-            ExportRows::Model(role) => {
-                for index in 0..count {
-                    writer.write_rows(&row(role, index, columns)?)?;
-                    done += columns;
-                    if !progress(done as f64 / total as f64) {
-                        return Err(ExportError::Stopped);
-                    }
+        let role = match tensor.rows {
+            ExportRows::Values(values) => {
+                writer.write_rows(&values)?;
+                continue;
+            }
+            ExportRows::Model(role) => role,
+        };
+        for index in 0..count {
+            let values = match role {
+                TensorRole::Bias(..) => {
+                    // The elements of a bias move as the rows of its matrix do.
+                    let values = row(role, 0, columns)?;
+                    (0..columns).map(|k| values[export_row(architecture, role, k)]).collect()
                 }
+                _ => row(role, export_row(architecture, role, index), columns)?,
+            };
+            writer.write_rows(&values)?;
+            done += columns;
+            if !progress(done as f64 / total as f64) {
+                return Err(ExportError::Stopped);
             }
         }
     }
@@ -139,8 +162,7 @@ fn write<W: Write>(
 }
 
 /// The fields of a tokenizer as a GGUF file holds them.
-#[must_use]
-pub fn gguf_vocabulary(fields: GgufTokenizer) -> GgufVocabulary {
+fn gguf_vocabulary(fields: GgufTokenizer) -> GgufVocabulary {
     GgufVocabulary {
         architecture: fields.architecture,
         model: fields.model,
@@ -218,21 +240,12 @@ impl Rows<'_> {
 }
 
 impl Tensor {
-    /// Row `row` of the tensor in the file.
-    fn row(
-        &self,
-        architecture: &Architecture,
-        role: TensorRole,
-        row: usize,
-        columns: usize,
-    ) -> Vec<f32> {
+    /// One row; vectors have one.
+    fn row(&self, row: usize, columns: usize) -> Vec<f32> {
         match self {
             Self::Matrix(weights) => {
-                let row = weights.row(export_row(architecture, role, row));
+                let row = weights.row(row);
                 (0..columns).map(|k| row.integer(k) as f32 * row.scale).collect()
-            }
-            Self::Vector(values) if matches!(role, TensorRole::Bias(..)) => {
-                (0..columns).map(|k| values[export_row(architecture, role, k)]).collect()
             }
             Self::Vector(values) => values.clone(),
         }

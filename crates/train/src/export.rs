@@ -2,11 +2,8 @@
 
 use std::io::Write;
 
-use shoal_model::export::{ExportError, gguf_vocabulary};
+use shoal_model::export::{ExportError, GgufModel, gguf_tokenizer, write_gguf};
 use shoal_model::source::ElementType;
-use shoal_model::source::gguf::{
-    ExportRows, GgufWriter, export_metadata, export_row, export_tensors,
-};
 use shoal_model::tokenizer::TokenizerSpec;
 
 use crate::model::TrainModel;
@@ -27,32 +24,11 @@ pub fn export_model<W: Write>(
     out: W,
 ) -> Result<W, ExportError> {
     let architecture = model.architecture();
-    let spec = tokenizer.clone().without_unused_rows();
-    let fields = spec.to_gguf(architecture.vocab_count as usize)?;
-    let vocabulary = gguf_vocabulary(fields);
-    let metadata = export_metadata(name, architecture, weights, &vocabulary, None)?;
-    let tensors = export_tensors(architecture, weights);
-    let plans = tensors.iter().map(|tensor| tensor.plan.clone()).collect();
-    let mut writer = GgufWriter::try_new(out, &metadata, plans)?;
-    for tensor in tensors {
-        let columns = tensor.plan.columns;
-        match tensor.rows {
-            ExportRows::Values(values) => writer.write_rows(&values)?,
-            ExportRows::Model(role) => {
-                let values = model.parameters().get(Tensor::Model(role));
-                let values = values.expect("the architecture has this tensor");
-                // The elements of a bias move as the rows of its matrix do.
-                if matches!(role, shoal_model::TensorRole::Bias(..)) {
-                    let moved = (0..columns).map(|i| values[export_row(architecture, role, i)]);
-                    writer.write_rows(&moved.collect::<Vec<f32>>())?;
-                    continue;
-                }
-                for row in 0..tensor.plan.rows {
-                    let from = export_row(architecture, role, row);
-                    writer.write_rows(&values[from * columns..][..columns])?;
-                }
-            }
-        }
-    }
-    Ok(writer.finish()?)
+    let tokenizer = gguf_tokenizer(tokenizer.clone(), architecture)?;
+    let file = GgufModel { name, architecture, tokenizer, chat_template: None };
+    write_gguf(file, weights, out, &|_| true, |role, row, columns| {
+        let values = model.parameters().get(Tensor::Model(role));
+        let values = values.expect("the architecture has this tensor");
+        Ok(values[row * columns..][..columns].to_vec())
+    })
 }
