@@ -22,6 +22,7 @@ mod sampling;
 mod serving;
 mod session;
 mod train;
+mod whole_file;
 
 fn main() -> std::process::ExitCode {
     program::run()

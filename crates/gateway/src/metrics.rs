@@ -15,7 +15,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 use shoal_base::{FinishReason, TokenEvent};
 
 use crate::app::App;
@@ -57,6 +57,12 @@ fn histograms(bounds: fn() -> Histogram) -> Family<Labels, Histogram> {
     Family::new_with_constructor(bounds)
 }
 
+/// Registers a metric under the name it has at vLLM and under ours.
+fn both(r: &mut Registry, vllm: &str, ours: &str, help: &str, metric: impl Metric + Clone) {
+    r.register(format!("vllm:{vllm}"), help, metric.clone());
+    r.register(format!("shoal_{ours}"), help, metric);
+}
+
 impl Metrics {
     pub(crate) fn new() -> Self {
         let mut metrics = Self {
@@ -83,35 +89,22 @@ impl Metrics {
         let mut registry = Registry::default();
         let r = &mut registry;
         let m = self.clone();
-        r.register("vllm:num_requests_running", "Requests being computed", m.running.clone());
-        r.register("shoal_requests_running", "Requests being computed", m.running);
-        r.register("vllm:num_requests_waiting", "Requests waiting", m.waiting.clone());
-        r.register("shoal_requests_waiting", "Requests waiting", m.waiting);
+        both(r, "num_requests_running", "requests_running", "Requests being computed", m.running);
+        both(r, "num_requests_waiting", "requests_waiting", "Requests waiting", m.waiting);
         let help = "Part of the memory for keys and values in use";
-        r.register("vllm:kv_cache_usage_perc", help, m.kv_used.clone());
-        r.register("shoal_kv_used_ratio", help, m.kv_used);
+        both(r, "kv_cache_usage_perc", "kv_used_ratio", help, m.kv_used);
         let help = "Tokens looked up in the prefix cache";
-        r.register("vllm:prefix_cache_queries", help, m.prefix_queries.clone());
-        r.register("shoal_prefix_query_tokens", help, m.prefix_queries);
+        both(r, "prefix_cache_queries", "prefix_query_tokens", help, m.prefix_queries);
         let help = "Tokens found in the prefix cache";
-        r.register("vllm:prefix_cache_hits", help, m.prefix_hits.clone());
-        r.register("shoal_prefix_hit_tokens", help, m.prefix_hits);
-        r.register("vllm:prompt_tokens", "Tokens of prompts", m.prompt_tokens.clone());
-        r.register("shoal_prompt_tokens", "Tokens of prompts", m.prompt_tokens);
-        r.register("vllm:generation_tokens", "Tokens generated", m.generated_tokens.clone());
-        r.register("shoal_generated_tokens", "Tokens generated", m.generated_tokens);
-        let help = "Complete answers";
-        r.register("vllm:request_success", help, m.successes.clone());
-        r.register("shoal_answers_complete", help, m.successes);
-        let help = "Seconds to the first token";
-        r.register("vllm:time_to_first_token_seconds", help, m.first_token.clone());
-        r.register("shoal_first_token_seconds", help, m.first_token);
-        let help = "Seconds between tokens";
-        r.register("vllm:inter_token_latency_seconds", help, m.token.clone());
-        r.register("shoal_token_seconds", help, m.token);
+        both(r, "prefix_cache_hits", "prefix_hit_tokens", help, m.prefix_hits);
+        both(r, "prompt_tokens", "prompt_tokens", "Tokens of prompts", m.prompt_tokens);
+        both(r, "generation_tokens", "generated_tokens", "Tokens generated", m.generated_tokens);
+        both(r, "request_success", "answers_complete", "Complete answers", m.successes);
+        let (help, metric) = ("Seconds to the first token", m.first_token);
+        both(r, "time_to_first_token_seconds", "first_token_seconds", help, metric);
+        both(r, "inter_token_latency_seconds", "token_seconds", "Seconds between tokens", m.token);
         let help = "Seconds of whole requests";
-        r.register("vllm:e2e_request_latency_seconds", help, m.request.clone());
-        r.register("shoal_request_seconds", help, m.request);
+        both(r, "e2e_request_latency_seconds", "request_seconds", help, m.request);
         r.register("shoal_requests_open", "Requests whose client still waits", m.open);
         r.register("shoal_http_responses", "HTTP responses", m.answered);
         registry

@@ -12,7 +12,7 @@ use shoal_train::data::{Document, decode_shard, encode_shard, read_lines, text_d
 use shoal_train::{Examples, Preference, Synthesis, seed_digest, synthesize};
 
 use super::config::{DataConfig, ModelPlace, SelectionConfig, TrainConfig};
-use super::folder::write_atomically;
+use crate::whole_file::replace_whole;
 use crate::failure::{Failure, at_path};
 use crate::models::{self, ModelArgs, ModelName};
 use crate::session::Session;
@@ -86,7 +86,7 @@ pub(crate) fn load(
                 let kept = folder.join(format!("synthetic-{index}.tokens"));
                 if !kept.exists() {
                     let made = sample(session, folder, config, index, tokenizer)?;
-                    write_atomically(&kept, &encode_shard(tokenizer.vocab_count(), &made))?;
+                    replace_whole(&kept, &encode_shard(tokenizer.vocab_count(), &made))?;
                 }
                 learned.extend(read_shard(&kept, tokenizer.vocab_count())?);
             }

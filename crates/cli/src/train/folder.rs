@@ -15,6 +15,7 @@ use shoal_train::{Run, StepReport};
 
 use super::data::read_file;
 use crate::failure::{Failure, at_path};
+use crate::whole_file::{PART_PREFIX, replace_whole};
 
 const CHECKPOINTS: &str = "checkpoints";
 const EXTENSION: &str = "ckpt";
@@ -58,19 +59,6 @@ pub(crate) struct RunFolder {
     _lock: File,
 }
 
-/// Writes a file that has its name only once it is whole and on disk.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let failed = |error: &std::io::Error| at_path(path, error);
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = tempfile::Builder::new().prefix(".part-").tempfile_in(folder);
-    let mut file = file.map_err(|error| failed(&error))?;
-    file.write_all(bytes).map_err(|error| failed(&error))?;
-    file.as_file().sync_all().map_err(|error| failed(&error))?;
-    file.persist(path).map_err(|error| failed(&error.error))?;
-    let folder = File::open(folder).map_err(|error| failed(&error))?;
-    folder.sync_all().map_err(|error| failed(&error))
-}
-
 impl RunFolder {
     /// Takes a folder for this process.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
@@ -85,7 +73,7 @@ impl RunFolder {
         }
         // What a killed process was writing has no name yet and is of no use.
         for folder in [path, &checkpoints] {
-            for name in names(folder)?.iter().filter(|name| name.starts_with(".part-")) {
+            for name in names(folder)?.iter().filter(|name| name.starts_with(PART_PREFIX)) {
                 let _ = std::fs::remove_file(folder.join(name));
             }
         }
@@ -101,7 +89,7 @@ impl RunFolder {
         let path = self.file(DEFINITION);
         let text = serde_json::to_string_pretty(run.definition()).expect("plain data is JSON");
         if !path.exists() {
-            return write_atomically(&path, text.as_bytes());
+            return replace_whole(&path, text.as_bytes());
         }
         let bytes = read_file(&path, DEFINITION_BYTES_MAX)?;
         if bytes == text.as_bytes() {
@@ -136,7 +124,7 @@ impl RunFolder {
     /// Saves the run as it is, then drops all but the newest `keep` checkpoints.
     pub(crate) fn save(&self, run: &Run, keep: usize) -> Result<(), Failure> {
         let path = self.checkpoint_path(run.trainer().step_count());
-        write_atomically(&path, &run.checkpoint())?;
+        replace_whole(&path, &run.checkpoint())?;
         let steps = self.checkpoints()?;
         for &step in steps.iter().rev().skip(keep) {
             // One too many does no harm.
@@ -183,7 +171,7 @@ impl RunFolder {
         let path = self.file(STEPS);
         let kept = self.lines()?.into_iter().take_while(|(record, _)| record.step < step);
         let text: String = kept.map(|(_, line)| line + "\n").collect();
-        write_atomically(&path, text.as_bytes())?;
+        replace_whole(&path, text.as_bytes())?;
         let file = OpenOptions::new().append(true).open(&path);
         let file = file.map_err(|error| at_path(&path, &error))?;
         Ok(Records { path, file })

@@ -120,12 +120,6 @@ pub enum PackageError {
         /// Which blob.
         kind: BlobKind,
     },
-    /// The tokenizer does not fit the architecture.
-    #[error("tokenizer: {reason}")]
-    Tokenizer {
-        /// What is wrong.
-        reason: String,
-    },
 }
 
 impl PackageError {

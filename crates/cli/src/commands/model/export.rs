@@ -1,17 +1,16 @@
 //! `shoal model export`.
 
-use std::io::BufWriter;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::json;
 use shoal_model::export::export_gguf;
 use shoal_model::source::ElementType;
 
 use super::keep::Chosen;
-use crate::failure::{Failure, at_path};
+use crate::failure::Failure;
 use crate::progress::{self, STEPS};
 use crate::session::Session;
+use crate::whole_file::write_whole;
 use crate::{interrupt, output};
 
 /// Arguments of `shoal model export`.
@@ -61,22 +60,9 @@ pub(super) fn run(session: &Session, args: &Args) -> Result<(), Failure> {
         bar.set_position((done * STEPS as f64) as u64);
         !interrupt::is_asked()
     };
-    let failed = |error: &std::io::Error| at_path(&args.out, error);
-    let folder = args.out.parent().filter(|folder| *folder != Path::new(""));
-    // The file has its name only once it is complete. It is as open to others as any new file.
-    let file = tempfile::Builder::new()
-        .permissions(std::fs::Permissions::from_mode(0o666))
-        .tempfile_in(folder.unwrap_or(Path::new(".")));
-    let file = file.map_err(|error| failed(&error))?;
-    let file = export_gguf(&package, &name, element, BufWriter::new(file), &told)?;
-    let file = file.into_inner().map_err(|error| failed(error.error()))?;
-    file.as_file().sync_all().map_err(|error| failed(&error))?;
-    let bytes = file.as_file().metadata().map_err(|error| failed(&error))?.len();
-    let kept = match args.force {
-        true => file.persist(&args.out),
-        false => file.persist_noclobber(&args.out),
-    };
-    kept.map_err(|error| failed(&error.error))?;
+    let bytes = write_whole(&args.out, args.force, |file| {
+        Ok(export_gguf(&package, &name, element, file, &told)?)
+    })?;
     bar.finish_and_clear();
     if session.json {
         return output::json(&json!({ "package": id, "path": args.out, "bytes": bytes }));

@@ -1,6 +1,5 @@
 //! `shoal train export`: the model of the newest checkpoint as a package or a GGUF file.
 
-use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -14,6 +13,7 @@ use crate::import::{ImportOptions, import, open_source};
 use crate::output;
 use crate::session::Session;
 use crate::train::{RunFolder, open};
+use crate::whole_file::write_whole;
 
 /// Arguments of `shoal train export`.
 #[derive(Debug, clap::Args)]
@@ -72,16 +72,10 @@ pub(super) fn export(session: &Session, args: &Args) -> Result<(), Failure> {
         GgufFormat::F32 => ElementType::F32,
     };
     let write = |path: &Path, element, force| -> Result<(), Failure> {
-        let failed = |error: &std::io::Error| at_path(path, error);
-        let parent = path.parent().filter(|folder| *folder != Path::new(""));
-        let file = tempfile::NamedTempFile::new_in(parent.unwrap_or(Path::new(".")));
-        let file = BufWriter::new(file.map_err(|error| failed(&error))?);
-        let mut file = export_model(&model, &name, &opened.tokenizer, element, file)?;
-        file.flush().map_err(|error| failed(&error))?;
-        let file = file.into_inner().map_err(|error| failed(error.error()))?;
-        file.as_file().sync_all().map_err(|error| failed(&error))?;
-        let kept = if force { file.persist(path) } else { file.persist_noclobber(path) };
-        kept.map(drop).map_err(|error| failed(&error.error))
+        write_whole(path, force, |file| {
+            Ok(export_model(&model, &name, &opened.tokenizer, element, file)?)
+        })?;
+        Ok(())
     };
     if let Some(path) = &args.gguf {
         write(path, element, args.force)?;

@@ -121,7 +121,7 @@ fn draw(session: &Session, folder: &RunFolder, run: &Run) -> Result<(), Failure>
     let records = folder.records()?;
     let title = format!("loss of run {:.12} in nats per token", run.id());
     let svg = curve::svg(&title, &records);
-    crate::train::folder::write_atomically(&folder.file(CURVE), svg.as_bytes())?;
+    crate::whole_file::replace_whole(&folder.file(CURVE), svg.as_bytes())?;
     if session.json || records.is_empty() {
         return Ok(());
     }
