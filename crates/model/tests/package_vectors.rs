@@ -53,7 +53,7 @@ fn ids_of_small_models_are_fixed() {
         formats.map(id),
         [
             "dc1ab7b0dd7752c1b98e32c0ada0612f59b52b67b98b8ce1a8bdac5a6b0b1d09",
-            "182614d97d359f44f9e09e781b71130f72304595f638df7231961892bad5997a",
+            "a80a328211281d47a73a087ac80e04198b627c588f5ae20676d2ac5f1a5ca124",
             "7c9a1cf434fb454ebff9e250736e1b5d1030b8a031a3ee605037ac82503abbae"
         ]
     );
