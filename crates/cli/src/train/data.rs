@@ -12,10 +12,10 @@ use shoal_train::data::{Document, decode_shard, encode_shard, read_lines, text_d
 use shoal_train::{Examples, Preference, Synthesis, seed_digest, synthesize};
 
 use super::config::{DataConfig, ModelPlace, SelectionConfig, TrainConfig};
-use crate::whole_file::replace_whole;
 use crate::failure::{Failure, at_path};
 use crate::models::{self, ModelArgs, ModelName};
 use crate::session::Session;
+use crate::whole_file::replace_whole;
 
 /// Largest file of data. All of it is held in memory.
 const FILE_BYTES_MAX: u64 = 8 << 30;
