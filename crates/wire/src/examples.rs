@@ -58,6 +58,8 @@ fn admission() -> Admission {
         cache_tokens: 32_768,
         frame_rows: 256,
         requests: 8,
+        credit_frames: 16,
+        credit_bytes: 4 << 20,
     }
 }
 
@@ -192,8 +194,6 @@ fn leases() -> Vec<Message> {
             stage: 1,
             admission: admission(),
             ttl_ms: 5000,
-            credit_frames: 16,
-            credit_bytes: 4 << 20,
         }),
         Message::LeaseRefusal(LeaseRefusal {
             ring,
@@ -223,8 +223,7 @@ fn leases() -> Vec<Message> {
             request: RequestId(9),
             epoch: Epoch(4),
             from: 0,
-            end: 130,
-            resume: 128,
+            end: 128,
             last_stage: 1,
         }),
         Message::Prepare(Prepare { package: package(), layers: layers(8, 16) }),

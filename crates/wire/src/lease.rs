@@ -3,8 +3,10 @@
 use shoal_base::{Lane, PackageId};
 
 use crate::codec::{choice, record};
-use crate::frame::PayloadFormat;
-use crate::limits::{FRAME_ROWS_MAX, LEASE_TTL_MS_MAX, POSITION_MAX, WIDTH_MAX};
+use crate::frame::{FrameHeader, FrameKind, PayloadFormat};
+use crate::limits::{
+    FRAME_PAYLOAD_BYTES_MAX, FRAME_ROWS_MAX, LEASE_TTL_MS_MAX, POSITION_MAX, WIDTH_MAX,
+};
 use crate::{
     Epoch, Field, GenerationId, LayerRange, Reader, RequestId, RingId, Route, WireError, Writer,
 };
@@ -53,6 +55,10 @@ record! {
         pub frame_rows: u16,
         /// Most requests under way at once.
         pub requests: u16,
+        /// Frames that may be on the way to the stage at once, from the one before it.
+        pub credit_frames: u16,
+        /// Bytes of payload that may be on the way, at least those of the largest frame.
+        pub credit_bytes: u32,
     }
     check Admission::check;
 }
@@ -63,7 +69,13 @@ impl Admission {
         in_range("context_tokens", self.context_tokens.into(), POSITION_MAX.into())?;
         in_range("cache_tokens", self.cache_tokens.into(), u64::from(u32::MAX))?;
         in_range("frame_rows", self.frame_rows.into(), FRAME_ROWS_MAX.into())?;
-        in_range("requests", self.requests.into(), u64::from(u16::MAX))
+        in_range("requests", self.requests.into(), u64::from(u16::MAX))?;
+        in_range("credit_frames", self.credit_frames.into(), u64::from(u16::MAX))?;
+        let frame = FrameHeader::payload_bytes_of(FrameKind::Prefill, self.frame_rows, self.width);
+        if frame > FRAME_PAYLOAD_BYTES_MAX.into() || u64::from(self.credit_bytes) < frame {
+            return Err(WireError::Rule { field: "credit_bytes", rule: "room for a full frame" });
+        }
+        Ok(())
     }
 }
 
@@ -143,10 +155,6 @@ record! {
         pub admission: Admission,
         /// How long without a renewal; at most what was asked.
         pub ttl_ms: u32,
-        /// Frames the sender may have on the way to it.
-        pub credit_frames: u16,
-        /// Bytes of payload the sender may have on the way to it.
-        pub credit_bytes: u32,
     }
     check LeaseGrant::check;
 }
@@ -308,9 +316,7 @@ record! {
         pub from: u32,
         /// The first position not to send.
         pub end: u32,
-        /// Rows before this position stop at `last_stage`; from there on they go through.
-        pub resume: u32,
-        /// The last of the new stages.
+        /// The last of the new stages: the rows go no further.
         pub last_stage: u8,
     }
     check Replay::check;
@@ -322,8 +328,8 @@ impl Replay {
             let limit = POSITION_MAX.into();
             return Err(WireError::Limit { field: "end", got: self.end.into(), limit });
         }
-        if self.from >= self.end || self.resume < self.from || self.resume > self.end {
-            return Err(WireError::Rule { field: "replay", rule: "from <= resume <= end" });
+        if self.from >= self.end {
+            return Err(WireError::Rule { field: "replay", rule: "at least one row" });
         }
         Ok(())
     }
