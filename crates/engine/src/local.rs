@@ -13,13 +13,10 @@ use shoal_base::{
 };
 use shoal_kernels::{Isa, Kernels};
 use shoal_model::package::{BlobKind, Package};
-use shoal_model::tokenizer::{ControlTokens, DecodeFrom, Tokenizer, TokenizerSpec};
+use shoal_model::tokenizer::Tokenizer;
 
-use crate::answer::Answer;
-use crate::check::{check, check_prompt};
 use crate::draft::Draft;
-use crate::grammar::Grammars;
-use crate::prompt::Prompts;
+use crate::intake::{Accepted, Intake};
 use crate::scheduler::{Cancel, Job, Limits, Scheduler, Work};
 use crate::stats::Stats;
 use crate::{EngineStats, Head, LoadError, Stage};
@@ -63,10 +60,7 @@ impl Default for EngineOptions {
 /// A package ready to answer.
 #[derive(Debug)]
 pub struct LocalEngine {
-    card: ModelCard,
-    tokenizer: Arc<Tokenizer>,
-    prompts: Prompts,
-    grammars: Grammars,
+    intake: Intake,
     commands: Mutex<Sender<Command>>,
     worker: Option<JoinHandle<()>>,
     stats: Arc<Stats>,
@@ -95,8 +89,6 @@ impl LocalEngine {
         let isa = options.isa.map_or_else(Isa::choose, Ok)?;
         let kernels = Arc::new(Kernels::new(isa, options.threads)?);
         let architecture = &package.manifest().architecture;
-        let tokenizer = Arc::new(load_tokenizer(package)?);
-        let prompts = Prompts::new(package, Arc::clone(&tokenizer))?;
         let layers = architecture.layer_count;
         let page_bytes = Stage::page_bytes(architecture, layers as usize) as u64;
         let page_count = usize::try_from(options.kv_bytes / page_bytes).unwrap_or(usize::MAX);
@@ -113,14 +105,8 @@ impl LocalEngine {
             draft_window: if draft.is_some() { options.draft_window } else { 0 },
         };
         let positions_max = page_count.saturating_mul(CHUNK).saturating_sub(limits.draft_window);
-        let card = ModelCard {
-            name: name.to_owned(),
-            package: package.id(),
-            vocab_count: architecture.vocab_count,
-            context_tokens: architecture.context_tokens.min(positions_max as u32),
-            embedding_width: architecture.model_width,
-            chat: package.manifest().chat_template.is_some(),
-        };
+        let positions_max = u32::try_from(positions_max).unwrap_or(u32::MAX);
+        let intake = Intake::new(package, name, positions_max)?;
         let stats = Arc::new(Stats::default());
         let scheduler =
             Scheduler::new(package.id(), head, stage, draft, limits, Arc::clone(&stats));
@@ -130,10 +116,7 @@ impl LocalEngine {
             .spawn(move || work(scheduler, &received))
             .map_err(LoadError::Thread)?;
         Ok(Self {
-            card,
-            grammars: Grammars::new(Arc::clone(&tokenizer)),
-            tokenizer,
-            prompts,
+            intake,
             commands: Mutex::new(commands),
             worker: Some(worker),
             stats,
@@ -164,7 +147,7 @@ impl LocalEngine {
     /// Its tokenizer.
     #[must_use]
     pub const fn tokenizer(&self) -> &Arc<Tokenizer> {
-        &self.tokenizer
+        self.intake.tokenizer()
     }
 
     fn send(&self, job: Job) -> Result<(), GenerateError> {
@@ -173,26 +156,11 @@ impl LocalEngine {
         let sent = commands.send(Command::Job(Box::new(job)));
         sent.map_err(|_| GenerateError::ShuttingDown)
     }
-
-    /// Tokens of a prompt, of which there is at least one and room for one more.
-    fn prompt(&self, prompt: &Prompt) -> Result<Vec<TokenId>, GenerateError> {
-        let tokens = self.prompts.tokens(prompt)?;
-        if tokens.is_empty() {
-            let rule = "has at least one token".to_owned();
-            return Err(GenerateError::Parameter { name: "prompt", rule });
-        }
-        let limit_tokens = u64::from(self.card.context_tokens);
-        let prompt_tokens = tokens.len() as u64;
-        match prompt_tokens >= limit_tokens {
-            true => Err(GenerateError::ContextLength { prompt_tokens, limit_tokens }),
-            false => Ok(tokens),
-        }
-    }
 }
 
 impl Generate for LocalEngine {
     fn card(&self) -> &ModelCard {
-        &self.card
+        self.intake.card()
     }
 
     fn submit(
@@ -200,23 +168,7 @@ impl Generate for LocalEngine {
         request: Request,
         sink: Box<dyn EventSink>,
     ) -> Result<Arc<dyn Generation>, GenerateError> {
-        check(&request, self.card.vocab_count)?;
-        let tokens = self.prompt(&request.prompt)?;
-        let constraint = request.sampling.grammar.as_ref();
-        let constraint = constraint.map(|grammar| self.grammars.compile(grammar)).transpose()?;
-        let room = self.card.context_tokens - tokens.len() as u32;
-        let limit = match request.stop.tokens_max {
-            Some(asked) if asked > room => {
-                return Err(GenerateError::ContextLength {
-                    prompt_tokens: tokens.len() as u64 + u64::from(asked),
-                    limit_tokens: self.card.context_tokens.into(),
-                });
-            }
-            Some(asked) => asked,
-            None => room,
-        };
-        let tokenizer = Arc::clone(&self.tokenizer);
-        let answer = Box::new(Answer::new(tokenizer, &request, constraint, &tokens, limit));
+        let Accepted { tokens, answer } = self.intake.accept(&request)?;
         let cancel = Cancel::default();
         self.send(Job {
             tokens,
@@ -231,7 +183,7 @@ impl Generate for LocalEngine {
 
     fn embed(&self, inputs: &[Prompt]) -> Result<Vec<Vec<f32>>, GenerateError> {
         let inputs: Vec<Vec<TokenId>> =
-            inputs.iter().map(|input| self.prompt(input)).collect::<Result<_, _>>()?;
+            inputs.iter().map(|input| self.intake.prompt(input)).collect::<Result<_, _>>()?;
         let mut waiting = Vec::with_capacity(inputs.len());
         for tokens in inputs {
             let (done, result) = channel();
@@ -250,19 +202,15 @@ impl Generate for LocalEngine {
     }
 
     fn tokenize(&self, prompt: &Prompt) -> Result<Vec<TokenId>, GenerateError> {
-        check_prompt(prompt, self.card.vocab_count)?;
-        self.prompts.tokens(prompt)
+        self.intake.tokenize(prompt)
     }
 
     fn detokenize(&self, ids: &[TokenId]) -> Result<String, GenerateError> {
-        self.tokenizer.decode(ids, DecodeFrom::Start, ControlTokens::Show).map_err(|_| {
-            let rule = "are in the vocabulary".to_owned();
-            GenerateError::Parameter { name: "tokens", rule }
-        })
+        self.intake.detokenize(ids)
     }
 
     fn check_grammar(&self, grammar: &Grammar) -> Result<(), GenerateError> {
-        self.grammars.compile(grammar).map(drop)
+        self.intake.check_grammar(grammar)
     }
 }
 
@@ -304,18 +252,6 @@ fn work(mut scheduler: Scheduler, commands: &Receiver<Command>) {
             Some(Command::Job(job)) => scheduler.enqueue(*job),
             Some(Command::Stop) | None => return scheduler.shut_down(),
         }
-    }
-}
-
-fn load_tokenizer(package: &Package) -> Result<Tokenizer, LoadError> {
-    let refuse = |reason: String| LoadError::Tokenizer { reason };
-    let bytes = package.bytes(BlobKind::Tokenizer)?;
-    let spec = TokenizerSpec::from_bytes(&bytes).map_err(|e| refuse(e.to_string()))?;
-    let tokenizer = Tokenizer::new(spec).map_err(|e| refuse(e.to_string()))?;
-    let (tokens, rows) = (tokenizer.vocab_count(), package.manifest().architecture.vocab_count);
-    match tokens == rows {
-        true => Ok(tokenizer),
-        false => Err(refuse(format!("{tokens} tokens for an embedding of {rows} rows"))),
     }
 }
 
