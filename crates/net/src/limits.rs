@@ -1,0 +1,60 @@
+//! Every limit, deadline and queue of the transport.
+
+use std::time::Duration;
+
+/// What both sides of a connection must name. Its number is that of the form of the first words,
+/// which no version changes.
+pub const ALPN: &[u8] = b"shoal/1";
+/// Streams each side opens: control, decode, prefill.
+pub const STREAMS: u32 = 3;
+
+/// From the first packet to the agreed version.
+pub const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How long the beginning of a message may take, from its first byte to the last of its envelope
+/// or header; and what each longer message gets on top of its bytes.
+pub const PROGRESS: Duration = Duration::from_secs(5);
+/// Slower than this, in bytes per second, a message that has begun counts as stuck.
+pub const RATE_MIN: u64 = 16 << 10;
+/// Without a packet for so long a connection is dead.
+pub const IDLE: Duration = Duration::from_secs(10);
+/// How often an idle connection shows that it lives.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(3);
+/// How long a fault may take to reach a peer that is being turned away.
+pub const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Messages that wait to be sent to one peer.
+pub const CONTROL_QUEUE: usize = 512;
+/// Decode frames and replies that wait to be sent to one peer.
+pub const DECODE_QUEUE: usize = 512;
+/// Prefill frames that wait to be sent to one peer.
+pub const PREFILL_QUEUE: usize = 64;
+/// Values of one stream that were read and wait to be taken.
+pub const RECEIVED_QUEUE: usize = 16;
+/// Connections that are being set up at once.
+pub const ACCEPTING_MAX: usize = 64;
+
+/// Bytes of memory taken at once for what has not arrived yet.
+pub const READ_STEP: usize = 64 << 10;
+/// Most bytes after a frame header, unless configured otherwise.
+pub const PAYLOAD_BYTES_MAX: u32 = 16 << 20;
+/// Bytes of one stream the transport holds for a reader that is busy.
+pub const STREAM_WINDOW: u32 = 4 << 20;
+/// Bytes of one connection it holds.
+pub const CONNECTION_WINDOW: u32 = 8 << 20;
+
+/// How long a message of so many bytes may take once it has begun.
+pub(crate) fn patience(progress: Duration, bytes: u64) -> Duration {
+    progress + Duration::from_micros(bytes.saturating_mul(1_000_000) / RATE_MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_grows_with_the_bytes_and_has_an_end() {
+        assert_eq!(patience(PROGRESS, 0), PROGRESS);
+        assert_eq!(patience(PROGRESS, RATE_MIN * 3), PROGRESS + Duration::from_secs(3));
+        assert!(patience(PROGRESS, u64::MAX) > PROGRESS);
+    }
+}
