@@ -1,0 +1,133 @@
+//! Where nodes are: what the owner said, and what nodes said about themselves.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use shoal_net::PeerAddress;
+use shoal_swarm::{MemberChange, MemberError, Members, Moment, NodeKey, Random};
+use shoal_wire::{
+    Coordinate, Descriptor, List, MemberState, MembersQuery, MembersReply, NodeId, RingId, Signed,
+    Text, duties,
+};
+
+use crate::limits::ROUTES_MAX;
+
+/// The addresses of peers, and who may come in.
+#[derive(Debug)]
+pub(crate) struct Book {
+    key: NodeKey,
+    sockets: Vec<SocketAddr>,
+    members: Members,
+    known: BTreeMap<NodeId, PeerAddress>,
+    /// May lead rings here.
+    heads: Vec<NodeId>,
+    /// Named in the route of a lease: may send frames.
+    routes: VecDeque<(RingId, Vec<NodeId>)>,
+    sequence: u64,
+    announce_at: Moment,
+}
+
+impl Book {
+    pub(crate) fn new(key: NodeKey, sockets: Vec<SocketAddr>, heads: Vec<NodeId>) -> Self {
+        // Numbers have to rise over restarts; only the wall clock does.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            key,
+            sockets,
+            members: Members::default(),
+            known: BTreeMap::new(),
+            heads,
+            routes: VecDeque::new(),
+            sequence: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            announce_at: Moment(0),
+        }
+    }
+
+    /// Writes down where a peer is.
+    pub(crate) fn note(&mut self, address: &PeerAddress) {
+        self.known.insert(address.node, address.clone());
+    }
+
+    /// Every place where a peer may be, what it said last first.
+    pub(crate) fn address(&self, node: NodeId) -> Option<PeerAddress> {
+        let said = self.members.get(node).into_iter().flat_map(|d| d.addresses.iter());
+        let mut sockets: Vec<SocketAddr> = said.filter_map(|text| text.parse().ok()).collect();
+        let known = self.known.get(&node);
+        sockets.extend(known.into_iter().flat_map(|known| &known.sockets));
+        (!sockets.is_empty()).then_some(PeerAddress { node, sockets })
+    }
+
+    /// Whether a peer may ask for leases.
+    pub(crate) fn may_lead(&self, node: NodeId) -> bool {
+        self.heads.contains(&node)
+    }
+
+    /// Whether a peer may connect.
+    pub(crate) fn may_enter(&self, node: NodeId) -> bool {
+        let mut named = self.routes.iter().flat_map(|(_, nodes)| nodes);
+        self.may_lead(node) || self.known.contains_key(&node) || named.any(|named| *named == node)
+    }
+
+    /// The nodes of a lease that was asked for by somebody who may.
+    pub(crate) fn admit_route(&mut self, ring: RingId, nodes: Vec<NodeId>) {
+        self.forget_route(ring);
+        if self.routes.len() >= ROUTES_MAX {
+            self.routes.pop_front();
+        }
+        self.routes.push_back((ring, nodes));
+    }
+
+    pub(crate) fn forget_route(&mut self, ring: RingId) {
+        self.routes.retain(|(id, _)| *id != ring);
+    }
+
+    /// What this node says about itself, with a number of its own.
+    pub(crate) fn describe(&mut self) -> Signed<Descriptor> {
+        self.sequence += 1;
+        let addresses = self.sockets.iter().filter_map(|s| Text::try_new(&s.to_string()).ok());
+        self.key.sign(Descriptor {
+            node: self.key.id(),
+            sequence: self.sequence,
+            lifetime_s: self.members.lifetime_s(),
+            state: MemberState::Active,
+            duties: duties::HEAD | duties::STAGE,
+            certificate: None,
+            addresses: List::truncated(addresses),
+            memory_free_bytes: 0,
+            disk_free_bytes: 0,
+            uplink_bytes_per_s: 0,
+            downlink_bytes_per_s: 0,
+            coordinate: Coordinate::default(),
+            offers: List::default(),
+            links: List::default(),
+        })
+    }
+
+    /// Whether it is time to say it again to everybody.
+    pub(crate) fn is_announcement_due(&mut self, now: Moment) -> bool {
+        self.members.expire(now);
+        let is_due = self.announce_at <= now;
+        if is_due {
+            self.announce_at = now + self.members.announce_every();
+        }
+        is_due
+    }
+
+    /// Learns a descriptor. Says whether it is news, which others may want.
+    pub(crate) fn learn(
+        &mut self,
+        signed: Signed<Descriptor>,
+        now: Moment,
+    ) -> Result<bool, MemberError> {
+        if signed.body.node == self.key.id() {
+            return Ok(false);
+        }
+        let change = self.members.learn(signed, now)?;
+        Ok(change != MemberChange::Nothing)
+    }
+
+    pub(crate) fn answer(&self, query: MembersQuery, random: &mut dyn Random) -> MembersReply {
+        self.members.answer(query.package, query.limit, random)
+    }
+}

@@ -1,0 +1,373 @@
+//! The loop: events of the network, of the threads and of the owner go in, effects come out.
+//!
+//! It decides nothing about rings: `swarm` does. It decides who may connect, and which messages a
+//! state machine gets to see.
+
+mod messages;
+mod slot;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::mpsc::Sender as Jobs;
+use std::time::Instant;
+
+use shoal_base::{GenerateError, PackageId, TokenId};
+use shoal_net::Incoming;
+use shoal_swarm::{
+    HeadEffect, HeadEvent, Holding, Moment, Output, Stage, StageConfig, StageEffect, StageEvent,
+    Submission,
+};
+use shoal_wire::{FaultCode, MembersQuery, Message, NodeId, RequestId, RingId};
+use tokio::sync::mpsc;
+
+use crate::book::Book;
+use crate::compute::{Job, Loaded};
+use crate::head::{Asked, HeadJob, HeadOutput};
+use crate::limits::{MEMBERS_ASKED, TICK, TICK_IDLE};
+use crate::peers::{NetEvent, Outgoing, Peers, Unsent};
+pub(crate) use slot::Slot;
+
+/// A request on its way to its ring.
+pub(crate) struct Submit {
+    pub(crate) ring: RingId,
+    pub(crate) request: RequestId,
+    pub(crate) tokens: Vec<TokenId>,
+    pub(crate) asked: Box<Asked>,
+}
+
+/// What the threads and the owner say.
+pub(crate) enum Command {
+    /// Layers are ready to be computed.
+    Load { loaded: Box<Loaded>, width: u32, arithmetic: u16, cache_tokens: u32 },
+    /// A head begins.
+    StartRing { ring: RingId, slot: Box<Slot> },
+    /// A head ends.
+    EndRing(RingId),
+    /// A request.
+    Submit(Box<Submit>),
+    /// The client no longer wants an answer.
+    Cancel { ring: RingId, request: RequestId },
+    /// The batch is done.
+    Computed(Vec<Output>),
+    /// The thread of a head.
+    Head { ring: RingId, output: HeadOutput },
+    /// The node ends.
+    Stop,
+}
+
+/// What is left to do after an event.
+enum Todo {
+    /// This node sent itself something.
+    Own(Incoming),
+    /// A peer is gone, and why.
+    Lost(NodeId, String),
+}
+
+/// The state of a node.
+pub(crate) struct Driver {
+    me: NodeId,
+    start: Instant,
+    book: Book,
+    peers: Peers,
+    stage: Stage,
+    compute: Jobs<Job>,
+    holdings: BTreeMap<PackageId, Holding>,
+    slots: BTreeMap<RingId, Slot>,
+    todo: VecDeque<Todo>,
+    is_over: bool,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        me: NodeId,
+        book: Book,
+        peers: Peers,
+        config: StageConfig,
+        compute: Jobs<Job>,
+    ) -> Self {
+        Self {
+            me,
+            start: Instant::now(),
+            book,
+            peers,
+            stage: Stage::new(me, config),
+            compute,
+            holdings: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            todo: VecDeque::new(),
+            is_over: false,
+        }
+    }
+
+    /// Runs until it is told to stop.
+    pub(crate) async fn run(
+        mut self,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+        mut events: mpsc::Receiver<NetEvent>,
+    ) {
+        let mut tick_at = tokio::time::Instant::now();
+        while !self.is_over {
+            tokio::select! {
+                command = commands.recv() => match command {
+                    None => return,
+                    Some(command) => self.command(command),
+                },
+                Some(event) = events.recv() => self.net(event),
+                () = tokio::time::sleep_until(tick_at) => {
+                    self.tick();
+                    tick_at = tokio::time::Instant::now() + TICK_IDLE;
+                }
+            }
+            self.settle();
+            if self.slots.values().any(Slot::is_busy) {
+                tick_at = tick_at.min(tokio::time::Instant::now() + TICK);
+            }
+        }
+        commands.close();
+        while let Ok(command) = commands.try_recv() {
+            if let Command::Submit(submit) = command {
+                submit.asked.turn_away();
+            }
+        }
+    }
+
+    fn now(&self) -> Moment {
+        Moment(u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// Does what the event left behind.
+    fn settle(&mut self) {
+        while let Some(todo) = self.todo.pop_front() {
+            match todo {
+                Todo::Own(incoming) => self.arrived(self.me, incoming),
+                Todo::Lost(peer, why) => self.lost(peer, &why),
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Load { loaded, width, arithmetic, cache_tokens } => {
+                self.load(loaded, width, arithmetic, cache_tokens);
+            }
+            Command::StartRing { ring, slot } => {
+                slot.plan.peers().for_each(|peer| self.book.note(peer));
+                self.slots.insert(ring, *slot);
+            }
+            Command::EndRing(ring) => {
+                let live = self.slots.get(&ring).map(Slot::live).unwrap_or_default();
+                for request in live {
+                    self.fail(ring, request, GenerateError::ShuttingDown);
+                }
+                self.slots.remove(&ring);
+            }
+            Command::Submit(submit) => self.submit(*submit),
+            Command::Cancel { ring, request } => self.head(ring, HeadEvent::Abort(request)),
+            Command::Computed(outputs) => self.stage(StageEvent::Computed(outputs)),
+            Command::Head { ring, output } => match output {
+                HeadOutput::Frame { to, frame } => self.send(to, Outgoing::Frame(frame)),
+                HeadOutput::Sampled { request, token, is_last } => {
+                    self.head(ring, HeadEvent::Sampled { request, token, is_last });
+                }
+                HeadOutput::Abort(request) => self.head(ring, HeadEvent::Abort(request)),
+            },
+            Command::Stop => self.is_over = true,
+        }
+    }
+
+    fn load(&mut self, loaded: Box<Loaded>, width: u32, arithmetic: u16, cache_tokens: u32) {
+        let (package, layers) = (loaded.package, loaded.layers);
+        let holding = self.holdings.entry(package).or_insert_with(|| Holding {
+            arithmetic,
+            width,
+            loaded: Vec::new(),
+            held: Vec::new(),
+            cache_token_layers: 0,
+        });
+        holding.loaded.push(layers);
+        holding.held.push(layers);
+        holding.cache_token_layers += u64::from(cache_tokens) * u64::from(layers.count());
+        let holding = Some(holding.clone());
+        self.job(Job::Load(loaded));
+        self.stage(StageEvent::Holding { package, holding });
+    }
+
+    /// Tells the thread that computes. It ends after this loop does.
+    fn job(&self, job: Job) {
+        let _ = self.compute.send(job);
+    }
+
+    fn submit(&mut self, submit: Submit) {
+        let Submit { ring, request, tokens, asked } = submit;
+        let now = self.now();
+        let Some(slot) = self.slots.get_mut(&ring) else {
+            return asked.turn_away();
+        };
+        let tokens_max = asked.answer.limit();
+        slot.begin(request, asked);
+        let submission = Submission { request, tokens, tokens_max };
+        let mut out = Vec::new();
+        let event = HeadEvent::Submit(submission);
+        if let Err(error) = slot.head.handle(event, now, &mut slot.plan, &mut out) {
+            slot.refuse(request, error);
+        }
+        self.head_effects(ring, out);
+    }
+
+    /// Ends a request with an error of this node.
+    fn fail(&mut self, ring: RingId, request: RequestId, error: GenerateError) {
+        if let Some(slot) = self.slots.get_mut(&ring) {
+            slot.reason(request, error);
+            self.head(ring, HeadEvent::Abort(request));
+        }
+    }
+
+    fn net(&mut self, event: NetEvent) {
+        match event {
+            NetEvent::Connected { connection, is_ours } => {
+                let peer = connection.peer();
+                if !is_ours && !self.book.may_enter(peer) {
+                    connection.split().0.turn_away(FaultCode::Forbidden);
+                    return;
+                }
+                self.peers.connected(*connection);
+                let descriptor = self.book.describe();
+                self.send_message(peer, Message::Descriptor(descriptor));
+                let query = MembersQuery { package: None, limit: MEMBERS_ASKED };
+                self.send_message(peer, Message::MembersQuery(query));
+            }
+            NetEvent::Unreachable { peer, error } => {
+                if self.peers.unreachable(peer) {
+                    self.todo.push_back(Todo::Lost(peer, error.to_string()));
+                }
+            }
+            NetEvent::Arrived { peer, incoming } => self.arrived(peer, incoming),
+            NetEvent::Lost { peer, link, error } => {
+                if self.peers.lost(peer, link) {
+                    self.todo.push_back(Todo::Lost(peer, error.to_string()));
+                }
+            }
+        }
+    }
+
+    fn lost(&mut self, peer: NodeId, why: &str) {
+        self.stage(StageEvent::PeerLost(peer));
+        let rings: Vec<RingId> = self.slots.keys().copied().collect();
+        for ring in rings {
+            if let Some(slot) = self.slots.get_mut(&ring) {
+                slot.note(peer, why);
+            }
+            self.head(ring, HeadEvent::PeerLost(peer));
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = self.now();
+        for peer in self.peers.overdue(now) {
+            self.todo.push_back(Todo::Lost(peer, "its address is not known".to_owned()));
+        }
+        if self.book.is_announcement_due(now) {
+            let descriptor = self.book.describe();
+            for peer in self.peers.present() {
+                self.send_message(peer, Message::Descriptor(descriptor.clone()));
+            }
+        }
+        self.stage(StageEvent::Tick);
+        let rings: Vec<RingId> = self.slots.keys().copied().collect();
+        for ring in rings {
+            self.head(ring, HeadEvent::Tick);
+            let hopeless = self.slots.get_mut(&ring).and_then(|slot| slot.hopeless(now));
+            for (request, error) in hopeless.into_iter().flatten() {
+                self.fail(ring, request, error);
+            }
+        }
+    }
+
+    fn stage(&mut self, event: StageEvent) {
+        let mut out = Vec::new();
+        self.stage.handle(event, self.now(), &mut out);
+        for effect in out {
+            match effect {
+                StageEffect::Send { to, message } => self.send(to, Outgoing::Message(message)),
+                StageEffect::SendFrame { to, frame } => self.send(to, Outgoing::Frame(frame)),
+                StageEffect::Compute(batch) => self.job(Job::Compute(batch)),
+                StageEffect::Forget { ring, request } => {
+                    if request.is_none() {
+                        self.book.forget_route(ring);
+                    }
+                    self.job(Job::Forget { ring, request });
+                }
+            }
+        }
+    }
+
+    fn head(&mut self, ring: RingId, event: HeadEvent) {
+        let now = self.now();
+        let Some(slot) = self.slots.get_mut(&ring) else {
+            return;
+        };
+        let mut out = Vec::new();
+        let taken = slot.head.handle(event, now, &mut slot.plan, &mut out);
+        debug_assert!(taken.is_ok(), "only submissions are refused");
+        self.head_effects(ring, out);
+    }
+
+    fn head_effects(&mut self, ring: RingId, effects: Vec<HeadEffect>) {
+        for effect in effects {
+            let job = match effect {
+                HeadEffect::Send { to, message } => {
+                    if let (Message::LeaseRequest(_), Some(slot)) =
+                        (&*message, self.slots.get_mut(&ring))
+                    {
+                        slot.ask(to);
+                    }
+                    self.send(to, Outgoing::Message(message));
+                    continue;
+                }
+                HeadEffect::SendFrame { to, frame } => {
+                    self.send(to, Outgoing::Frame(frame));
+                    continue;
+                }
+                HeadEffect::SendRows { to, header, tokens } => HeadJob::Rows { to, header, tokens },
+                HeadEffect::Sample { request, position, row, .. } => {
+                    HeadJob::Sample { request, position, row }
+                }
+                // The client had it from the thread that chose it.
+                HeadEffect::Token { .. } => continue,
+                HeadEffect::Finished { request, failure } => {
+                    if let Some(slot) = self.slots.get_mut(&ring) {
+                        slot.finished(request, failure);
+                    }
+                    continue;
+                }
+            };
+            if let Some(slot) = self.slots.get(&ring) {
+                slot.job(job);
+            }
+        }
+        if let Some(slot) = self.slots.get(&ring) {
+            slot.publish();
+        }
+    }
+
+    fn send_message(&mut self, to: NodeId, message: Message) {
+        self.send(to, Outgoing::Message(Box::new(message)));
+    }
+
+    fn send(&mut self, to: NodeId, what: Outgoing) {
+        if to == self.me {
+            self.todo.push_back(Todo::Own(match what {
+                Outgoing::Message(message) => Incoming::Message(message),
+                Outgoing::Frame(frame) => Incoming::Frame(frame),
+            }));
+            return;
+        }
+        let address = self.book.address(to);
+        let why = match self.peers.send(to, what, address, self.now()) {
+            Ok(()) => return,
+            Err(Unsent::Net(error)) => error.to_string(),
+            Err(Unsent::Full) => "too much waits for it".to_owned(),
+        };
+        self.peers.give_up(to, None);
+        self.todo.push_back(Todo::Lost(to, why));
+    }
+}

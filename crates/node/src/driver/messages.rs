@@ -1,0 +1,160 @@
+//! What arrives from peers: which state machine gets it, and what is not taken at all.
+
+use shoal_base::Blame;
+use shoal_net::Incoming;
+use shoal_swarm::{HeadEvent, Random, StageEvent};
+use shoal_wire::{
+    Descriptor, Fault, FaultCode, FrameKind, GenerationId, LeaseRefusal, LeaseRequest, Message,
+    NodeId, Pong, RefusalReason, RingId, Signed,
+};
+
+use super::{Driver, Todo};
+use crate::limits::PASS_ON_MAX;
+
+/// Chance from the system.
+struct SystemRandom;
+
+impl Random for SystemRandom {
+    fn next_u64(&mut self) -> u64 {
+        // It only chooses which members are told to a peer.
+        getrandom::u64().unwrap_or_default()
+    }
+}
+
+impl Driver {
+    pub(super) fn arrived(&mut self, from: NodeId, incoming: Incoming) {
+        match incoming {
+            Incoming::Frame(frame) if frame.header.kind == FrameKind::Reply => {
+                self.head(frame.header.ring, HeadEvent::Frame { from, frame });
+            }
+            Incoming::Frame(frame) => self.stage(StageEvent::Frame { from, frame }),
+            Incoming::Message(message) => self.message(from, message),
+        }
+    }
+
+    fn message(&mut self, from: NodeId, message: Box<Message>) {
+        match *message {
+            Message::Ping(ping) => {
+                let pong = Pong { nonce: ping.nonce, queue_us: 0 };
+                self.send_message(from, Message::Pong(pong));
+            }
+            Message::Pong(_) => {}
+            Message::Descriptor(signed) => self.learn(from, vec![signed]),
+            Message::MembersReply(reply) => self.learn(from, reply.descriptors.into_vec()),
+            Message::MembersQuery(query) => {
+                let reply = self.book.answer(query, &mut SystemRandom);
+                self.send_message(from, Message::MembersReply(reply));
+            }
+            Message::LeaseGrant(ref grant) => {
+                let ring = grant.ring;
+                if let Some(slot) = self.slots.get_mut(&ring) {
+                    slot.granted(from);
+                }
+                self.tell_head(ring, from, message);
+            }
+            Message::LeaseRenewed(ref renewed) => self.tell_head(renewed.ring, from, message),
+            Message::LeaseRefusal(ref refusal) => {
+                self.note(refusal.ring, from, &format!("refused: {:?}", refusal.reason));
+                self.tell_head(refusal.ring, from, message);
+            }
+            Message::LeaseEnd(ref end) => {
+                self.note(end.ring, from, &format!("ended its lease: {:?}", end.reason));
+                self.tell_head(end.ring, from, message);
+            }
+            Message::Fault(ref fault) => {
+                if let Some(ring) = fault.ring {
+                    self.note(ring, from, &format!("reported {:?}", fault.code));
+                    self.tell_head(ring, from, message);
+                }
+            }
+            Message::Credit(ref credit) => {
+                // A node can be head and stage of the same ring.
+                self.tell_head(credit.ring, from, message.clone());
+                self.stage(StageEvent::Message { from, message });
+            }
+            Message::LeaseRequest(ref request) => match self.check_lease(from, request) {
+                Ok(()) => {
+                    let nodes = request.route.stages.iter().map(|stage| stage.node);
+                    self.book.admit_route(request.ring, nodes.collect());
+                    self.stage(StageEvent::Message { from, message });
+                }
+                Err(reason) => {
+                    let refusal = refusal(request, reason);
+                    self.send_message(from, Message::LeaseRefusal(refusal));
+                }
+            },
+            Message::LeaseRenew(_) | Message::LeaseRelease(_) | Message::Replay(_) => {
+                self.stage(StageEvent::Message { from, message });
+            }
+            _ => {
+                let code = FaultCode::Unexpected;
+                self.send_message(from, Message::Fault(fault(code)));
+                self.peers.give_up(from, Some(code));
+            }
+        }
+    }
+
+    /// What the state machine cannot know: who may lead, and that layers are computed as a whole.
+    fn check_lease(&self, from: NodeId, request: &LeaseRequest) -> Result<(), RefusalReason> {
+        if from != self.me && !self.book.may_lead(from) {
+            return Err(RefusalReason::Forbidden);
+        }
+        let Some(holding) = self.holdings.get(&request.admission.package) else {
+            return Err(RefusalReason::NotHeld);
+        };
+        match holding.loaded.contains(&request.admission.layers) {
+            true => Ok(()),
+            false => Err(RefusalReason::NotHeld),
+        }
+    }
+
+    fn learn(&mut self, from: NodeId, all: Vec<Signed<Descriptor>>) {
+        for signed in all {
+            let node = signed.body.node;
+            match self.book.learn(signed.clone(), self.now()) {
+                Ok(true) => {
+                    if let Some(address) = self.book.address(node) {
+                        self.peers.learned(address);
+                    }
+                    let others = self.peers.present().into_iter();
+                    let others = others.filter(|peer| *peer != from && *peer != node);
+                    for peer in others.take(PASS_ON_MAX).collect::<Vec<_>>() {
+                        self.send_message(peer, Message::Descriptor(signed.clone()));
+                    }
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    self.peers.give_up(from, Some(FaultCode::Malformed));
+                    let why = format!("passed on a wrong descriptor: {error}");
+                    self.todo.push_back(Todo::Lost(from, why));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, ring: RingId, peer: NodeId, what: &str) {
+        if let Some(slot) = self.slots.get_mut(&ring) {
+            slot.note(peer, what);
+        }
+    }
+
+    fn tell_head(&mut self, ring: RingId, from: NodeId, message: Box<Message>) {
+        self.head(ring, HeadEvent::Message { from, message });
+    }
+}
+
+fn refusal(request: &LeaseRequest, reason: RefusalReason) -> LeaseRefusal {
+    LeaseRefusal {
+        ring: request.ring,
+        generation: request.generation,
+        reason,
+        generation_seen: GenerationId(0),
+        retry_after_ms: 0,
+    }
+}
+
+fn fault(code: FaultCode) -> Fault {
+    let generation = GenerationId(0);
+    Fault { code, blame: Blame::Peer, ring: None, generation, request: None, got: 0, limit: 0 }
+}

@@ -1,0 +1,266 @@
+//! Starting and stopping a node.
+
+use std::net::SocketAddr;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use shoal_arith::limits::{ARITHMETIC_VERSION, CHUNK};
+use shoal_engine::{Head, Intake, LoadError, Stage};
+use shoal_kernels::{Isa, Kernels};
+use shoal_model::package::Package;
+use shoal_net::{Endpoint, EndpointConfig, PeerAddress, SecretKey};
+use shoal_swarm::{HeadPolicy, ModelShape, NodeKey, StageConfig};
+use shoal_wire::{LayerRange, NodeId, RingId, WireError};
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+
+use crate::book::Book;
+use crate::compute::{self, Loaded};
+use crate::driver::{Command, Driver, Slot};
+use crate::head::HeadWorker;
+use crate::limits::{ARRIVED_QUEUE, ROUTE_PATIENCE, STOP};
+use crate::peers::{NetEvent, Peers};
+use crate::ring::Shared;
+use crate::{NodeError, RingHead, StaticPlan};
+
+/// Threads that move bytes; they compute nothing.
+const NET_THREADS: usize = 2;
+
+/// What a node is.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The secret half of its key.
+    pub secret: [u8; 32],
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Who may lead rings through this node. Nobody else may even connect, but for those whom one
+    /// of these names in a route.
+    pub heads: Vec<NodeId>,
+    /// What the owner allows.
+    pub stage: StageConfig,
+}
+
+impl NodeConfig {
+    /// A node that nobody may use yet.
+    #[must_use]
+    pub fn new(secret: [u8; 32], listen: SocketAddr) -> Self {
+        // Who may lead was named by the owner, so one of them may have everything.
+        let stage = StageConfig { head_share_percent: 100, ..StageConfig::default() };
+        Self { secret, listen, heads: Vec::new(), stage }
+    }
+}
+
+/// How layers are served.
+#[derive(Clone, Copy, Debug)]
+pub struct ServeOptions {
+    /// Threads that compute.
+    pub threads: usize,
+    /// Instruction set; `None` takes the best one.
+    pub isa: Option<Isa>,
+    /// Tokens kept for all requests together.
+    pub cache_tokens: u32,
+    /// Requests at once.
+    pub sequences: u32,
+}
+
+impl Default for ServeOptions {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { threads, isa: None, cache_tokens: 32_768, sequences: 64 }
+    }
+}
+
+/// How a ring is led.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadOptions {
+    /// What is asked of the ring.
+    pub policy: HeadPolicy,
+    /// Threads that compute logits.
+    pub threads: usize,
+    /// Instruction set; `None` takes the best one.
+    pub isa: Option<Isa>,
+    /// How long to look for a way before requests fail.
+    pub patience: Duration,
+}
+
+impl Default for HeadOptions {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { policy: HeadPolicy::default(), threads, isa: None, patience: ROUTE_PATIENCE }
+    }
+}
+
+/// A running node. Dropping it stops it.
+#[derive(Debug)]
+pub struct Node {
+    address: PeerAddress,
+    commands: mpsc::UnboundedSender<Command>,
+    endpoint: Endpoint,
+    runtime: Option<Runtime>,
+    compute: Option<JoinHandle<()>>,
+}
+
+impl Node {
+    /// Starts a node.
+    ///
+    /// # Errors
+    /// The address is taken, or the system gives no threads.
+    pub fn start(config: NodeConfig) -> Result<Self, NodeError> {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(NET_THREADS).thread_name("shoal-net");
+        let runtime = runtime.enable_all().build()?;
+        let key = NodeKey::new(&config.secret);
+        let secret = SecretKey::new(&config.secret);
+        let endpoint = Endpoint::bind(EndpointConfig::new(secret, config.listen));
+        let endpoint = runtime.block_on(endpoint)?;
+        let address = PeerAddress { node: endpoint.node(), sockets: endpoint.sockets() };
+        let (commands, received) = mpsc::unbounded_channel();
+        let (events, arrived) = mpsc::channel(ARRIVED_QUEUE);
+        let (jobs, todo) = channel();
+        let computed = commands.clone();
+        let compute = std::thread::Builder::new().name("shoal-layers".to_owned());
+        let compute = compute.spawn(move || {
+            // The loop is gone when nobody takes what was computed.
+            compute::run(&todo, |outputs| drop(computed.send(Command::Computed(outputs))));
+        })?;
+        let book = Book::new(key, address.sockets.clone(), config.heads);
+        let peers = Peers::new(endpoint.clone(), events.clone());
+        let driver = Driver::new(address.node, book, peers, config.stage, jobs);
+        runtime.spawn(driver.run(received, arrived));
+        runtime.spawn(accept(endpoint.clone(), events));
+        Ok(Self { address, commands, endpoint, runtime: Some(runtime), compute: Some(compute) })
+    }
+
+    /// Who and where it is.
+    #[must_use]
+    pub fn address(&self) -> &PeerAddress {
+        &self.address
+    }
+
+    /// Loads layers of a package and serves them to those who may use this node.
+    ///
+    /// # Errors
+    /// The package does not have these layers, or is damaged.
+    pub fn serve(
+        &self,
+        package: &Package,
+        layers: LayerRange,
+        options: ServeOptions,
+    ) -> Result<(), NodeError> {
+        let isa = options.isa.map_or_else(Isa::choose, Ok).map_err(LoadError::from)?;
+        let kernels = Kernels::new(isa, options.threads.max(1)).map_err(LoadError::from)?;
+        // Each request wastes at most one page.
+        let pages = (options.cache_tokens as usize).div_ceil(CHUNK) + options.sequences as usize;
+        let range = u32::from(layers.first)..u32::from(layers.end);
+        let stage = Stage::load(Arc::new(kernels), package, range, pages)?;
+        let loaded = Box::new(Loaded { package: package.id(), layers, stage });
+        self.tell(Command::Load {
+            loaded,
+            width: package.manifest().architecture.model_width,
+            arithmetic: arithmetic(),
+            cache_tokens: options.cache_tokens,
+        })
+    }
+
+    /// Leads a ring of stages. It is leased when the first request comes.
+    ///
+    /// # Errors
+    /// The package is damaged, or there are no random numbers or threads.
+    pub fn head(
+        &self,
+        package: &Package,
+        name: &str,
+        plan: StaticPlan,
+        options: HeadOptions,
+    ) -> Result<RingHead, NodeError> {
+        let isa = options.isa.map_or_else(Isa::choose, Ok).map_err(LoadError::from)?;
+        let kernels = Kernels::new(isa, options.threads.max(1)).map_err(LoadError::from)?;
+        let head = Head::load(Arc::new(kernels), package)?;
+        let mut policy = options.policy;
+        let architecture = &package.manifest().architecture;
+        policy.context_tokens = policy.context_tokens.min(architecture.context_tokens);
+        let intake = Intake::new(package, name, policy.context_tokens.min(policy.cache_tokens))?;
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(std::io::Error::other)?;
+        let ring = RingId(id);
+        let (jobs, todo) = channel();
+        let shared = Arc::new(Shared::default());
+        let (commands, counted, package_id) =
+            (self.commands.clone(), Arc::clone(&shared), package.id());
+        let worker = std::thread::Builder::new().name("shoal-head".to_owned());
+        worker.spawn(move || {
+            // The loop is gone when nobody takes it.
+            let say = |output| drop(commands.send(Command::Head { ring, output }));
+            HeadWorker::new(head, package_id, counted, say).run(&todo);
+        })?;
+        let machine = shoal_swarm::Head::new(self.address.node, ring, shape(package)?, policy);
+        let slot = Slot::new(machine, plan, jobs, Arc::clone(&shared), options.patience);
+        self.tell(Command::StartRing { ring, slot: Box::new(slot) })?;
+        let commands = self.commands.clone();
+        Ok(RingHead { ring, intake, commands, shared, next_request: Mutex::new(0) })
+    }
+
+    fn tell(&self, command: Command) -> Result<(), NodeError> {
+        self.commands.send(command).map_err(|_| NodeError::Stopped)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // The loop may be gone already; there is nothing to stop then.
+        let _ = self.commands.send(Command::Stop);
+        if let Some(runtime) = self.runtime.take() {
+            let endpoint = self.endpoint.clone();
+            // Peers hear that this node leaves, if they listen.
+            let close = async { tokio::time::timeout(STOP, endpoint.close()).await };
+            let _ = runtime.block_on(close);
+            runtime.shutdown_timeout(STOP);
+        }
+        if let Some(compute) = self.compute.take() {
+            let _ = compute.join();
+        }
+    }
+}
+
+/// Lets peers in as far as their keys; the loop decides about the rest.
+async fn accept(endpoint: Endpoint, events: mpsc::Sender<NetEvent>) {
+    let places = Arc::new(tokio::sync::Semaphore::new(shoal_net::limits::ACCEPTING_MAX));
+    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        let Some(arrival) = endpoint.accept().await else {
+            return;
+        };
+        let events = events.clone();
+        tokio::spawn(async move {
+            // Somebody who does not get as far as this is nobody's peer.
+            if let Ok(connection) = arrival.greet().await {
+                let connection = Box::new(connection);
+                let _ = events.send(NetEvent::Connected { connection, is_ours: false }).await;
+            }
+            drop(place);
+        });
+    }
+}
+
+fn arithmetic() -> u16 {
+    const { ARITHMETIC_VERSION as u16 }
+}
+
+fn shape(package: &Package) -> Result<ModelShape, NodeError> {
+    let architecture = &package.manifest().architecture;
+    let count = u16::try_from(architecture.layer_count);
+    let layer_count = count.map_err(|_| WireError::Limit {
+        field: "layers",
+        got: architecture.layer_count.into(),
+        limit: shoal_wire::limits::LAYERS_MAX.into(),
+    })?;
+    Ok(ModelShape {
+        package: package.id(),
+        arithmetic: arithmetic(),
+        layer_count,
+        width: architecture.model_width,
+        layer_bytes: 0,
+        cache_bytes: (Stage::page_bytes(architecture, 1) / CHUNK) as u64,
+    })
+}

@@ -1,0 +1,7 @@
+//! Rings over real sockets on loopback: the same answers however the layers are cut, whatever runs
+//! beside them, whoever dies, whoever lies.
+
+mod hostile;
+mod same_bytes;
+mod support;
+mod survive;
