@@ -15,12 +15,14 @@ mod interrupt;
 mod measure;
 mod memory;
 mod models;
+mod nodes;
 mod output;
 mod program;
 mod progress;
 mod sampling;
 mod serving;
 mod session;
+mod split;
 mod train;
 mod whole_file;
 

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, chat, completions, doctor, eval, model, run, tokenize, train, up};
+use crate::commands::{
+    bench, chat, completions, doctor, eval, model, run, serve, tokenize, train, up,
+};
 use crate::failure::{Code, Failure};
 use crate::output;
 use crate::session::{Common, Session};
@@ -24,6 +26,8 @@ pub(crate) struct Program {
 enum Command {
     /// Serve models over HTTP, with a console in the browser
     Up(up::Args),
+    /// Compute layers of a model for other nodes
+    Serve(serve::Args),
     /// Answer one prompt
     Run(run::Args),
     /// Talk with a model
@@ -71,6 +75,7 @@ fn dispatch(program: Program) -> Result<ExitCode, Failure> {
     let session = Session::open(&program.common)?;
     match program.command {
         Command::Up(args) => up::run(&session, &args),
+        Command::Serve(args) => serve::run(&session, &args),
         Command::Run(args) => run::run(&session, &args),
         Command::Chat(args) => chat::run(&session, &args),
         Command::Model(command) => model::run(&session, &command),

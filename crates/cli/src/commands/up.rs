@@ -16,6 +16,7 @@ use crate::failure::{Code, Failure};
 use crate::import::name_of;
 use crate::serving::OnDemand;
 use crate::session::Session;
+use crate::split::Split;
 use crate::{interrupt, models, output, progress};
 
 const PORT: u16 = 11400;
@@ -51,6 +52,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS")]
     keep_alive_s: Option<u32>,
 
+    /// Processes of this machine to split the layers of each model over
+    #[arg(long, value_name = "N", conflicts_with = "keep_alive_s")]
+    nodes: Option<std::num::NonZeroU16>,
+
     /// How long open answers may go on after Ctrl-C before they are cut
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     drain_s: u32,
@@ -78,14 +83,24 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
         packages.push((name, package));
     }
     let names: Vec<String> = packages.iter().map(|(name, _)| name.clone()).collect();
-    let served = Arc::new(OnDemand::new(packages, engine_options));
     let busy = progress::busy(&format!("loading {}", names[0]), session.json);
-    let chat = served.load_first()?.is_some_and(|engine| engine.card().chat);
+    let (served, chat) = match args.nodes {
+        Some(count) => {
+            let split = Split::start(session, &packages, count.get())?;
+            let chat = split.chat();
+            (Served::Split(Arc::new(split)), chat)
+        }
+        None => {
+            let models = OnDemand::new(packages, engine_options);
+            let chat = models.load_first()?.is_some_and(|engine| engine.card().chat);
+            (Served::Here(Arc::new(models)), chat)
+        }
+    };
     busy.finish_and_clear();
     let has_keys = keys.is_some();
     let options = GatewayOptions { listen: args.listen, hosts: args.allow_host.clone(), keys };
     interrupt::watch();
-    let gateway = Gateway::start(Arc::clone(&served) as Arc<dyn Models>, options)?;
+    let gateway = Gateway::start(served.models(), options)?;
     let screen = Screen { address: gateway.address(), names, chat, has_keys };
     match session.json {
         true => output::json(&json!({
@@ -101,8 +116,8 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
     });
     // It only ends by Ctrl-C; the sender lives as long as the guard.
     while asks.recv_timeout(LOOK_AFTER) == Err(RecvTimeoutError::Timeout) {
-        if let Some(seconds) = args.keep_alive_s {
-            served.unload_idle(Duration::from_secs(seconds.into()));
+        if let (Some(seconds), Served::Here(models)) = (args.keep_alive_s, &served) {
+            models.unload_idle(Duration::from_secs(seconds.into()));
         }
     }
     let all_finished = gateway.stop(Duration::from_secs(args.drain_s.into()));
@@ -110,6 +125,23 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
         output::note("some answers were cut; their clients have been told");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Who computes.
+enum Served {
+    /// This process.
+    Here(Arc<OnDemand>),
+    /// Other processes of this machine.
+    Split(Arc<Split>),
+}
+
+impl Served {
+    fn models(&self) -> Arc<dyn Models> {
+        match self {
+            Self::Here(models) => Arc::clone(models) as Arc<dyn Models>,
+            Self::Split(split) => Arc::clone(split) as Arc<dyn Models>,
+        }
+    }
 }
 
 /// A path is called by the name of its file, so that no client learns about folders.

@@ -10,5 +10,6 @@ mod pulls;
 mod real_models;
 mod runs;
 mod support;
+mod swarm;
 mod train;
 mod up;

@@ -1,0 +1,219 @@
+//! Several processes as one model: `shoal serve` and `shoal up --nodes`, killed and frozen.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use shoal_base::{Flow, Generate, Prompt, Request, TokenEvent};
+use shoal_engine::{EngineOptions, LocalEngine};
+use shoal_model::package::Package;
+use shoal_node::{HeadOptions, LayerRange, Node, NodeConfig, PlannedStage, RingHead, StaticPlan};
+use shoal_store::Store;
+use shoal_testkit::shared_data;
+
+use crate::support::Home;
+
+const WAIT_MAX: Duration = Duration::from_secs(60);
+/// A small trained model among the shared data.
+const TRAINED: &str = "models/doryiii+esp32-llm/spiffs_data/stories260K.bin";
+
+/// A process that serves layers.
+struct Stage {
+    child: Child,
+    planned: PlannedStage,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Stage {
+    fn start(home: &Home, leader: &Node, first: u16, last: u16) -> Self {
+        let leader = leader.address().node.to_string();
+        let layers = format!("{first}-{last}");
+        let args = ["serve", "-m", "it", "--json", "--threads", "1", "--until-stdin-ends"];
+        let more = ["--layers", &layers, "--head", &leader];
+        let mut command = home.command(&[&args[..], &more].concat());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let screen: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(screen["layers"], json!([first, last]));
+        let peer = screen["node"].as_str().unwrap().parse().unwrap();
+        let layers = LayerRange::try_new(first, last + 1).unwrap();
+        Self { child, planned: PlannedStage { peer, layers } }
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+}
+
+/// A package named `it`: trained where the shared data is, else of random numbers.
+fn package(home: &Home) -> Package {
+    match shared_data() {
+        Some(data) => {
+            let path = data.join(TRAINED);
+            let args = ["model", "import", path.to_str().unwrap(), "--name", "it"];
+            home.run(&args).succeeded();
+        }
+        None => {
+            home.import_tiny();
+            home.run(&["model", "name", "tiny", "it"]).succeeded();
+        }
+    }
+    let store = Store::open(&home.data("")).unwrap();
+    store.package(store.find("it").unwrap()).unwrap()
+}
+
+fn request(seed: u64) -> Request {
+    let mut request = Request::new(Prompt::Text("Once upon a time, there was".to_owned()));
+    request.sampling.seed = seed;
+    request.sampling.temperature = [0.0, 0.9][seed as usize % 2];
+    request.stop.tokens_max = Some(60);
+    request.stop.ignore_end_of_turn = true;
+    request
+}
+
+fn start(generate: &dyn Generate, request: Request) -> Receiver<TokenEvent> {
+    let (sender, events) = channel();
+    let sink = move |event| {
+        let _ = sender.send(event);
+        Flow::Continue
+    };
+    generate.submit(request, Box::new(sink)).unwrap();
+    events
+}
+
+/// Ids and text to the end; `at` is called after each token with how many there are.
+fn read(events: &Receiver<TokenEvent>, mut at: impl FnMut(usize)) -> (Vec<u32>, String) {
+    let (mut ids, mut all) = (Vec::new(), String::new());
+    loop {
+        match events.recv_timeout(WAIT_MAX).expect("events arrive") {
+            TokenEvent::Started { .. } => {}
+            TokenEvent::Token { id, text, .. } => {
+                ids.push(id.0);
+                all += &text;
+                at(ids.len());
+            }
+            TokenEvent::Finished { text, .. } => return (ids, all + &text),
+            TokenEvent::Failed(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Two stages and two spares, all processes of their own.
+fn ring(home: &Home, package: &Package) -> (RingHead, Vec<Stage>, Node) {
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let leader = Node::start(NodeConfig::new([5; 32], listen)).unwrap();
+    let count = package.manifest().architecture.layer_count as u16;
+    let cut = count / 2;
+    let halves = [(0, cut - 1), (cut, count - 1)];
+    let stages: Vec<Stage> = [halves, halves]
+        .concat()
+        .into_iter()
+        .map(|(first, last)| Stage::start(home, &leader, first, last))
+        .collect();
+    let planned: Vec<PlannedStage> = stages.iter().map(|stage| stage.planned.clone()).collect();
+    let plan = StaticPlan::try_new(count, planned[..2].to_vec(), planned[2..].to_vec()).unwrap();
+    let options = HeadOptions { threads: 1, ..HeadOptions::default() };
+    (leader.head(package, "it", plan, options).unwrap(), stages, leader)
+}
+
+#[test]
+fn a_process_that_is_killed_or_frozen_in_the_middle_of_answers_changes_none_of_them() {
+    let home = Home::new();
+    let package = package(&home);
+    let options = EngineOptions { threads: 1, ..EngineOptions::default() };
+    let alone = LocalEngine::open(&package, "it", None, options).unwrap();
+    let expected: Vec<_> = (0..4).map(|seed| read(&start(&alone, request(seed)), |_| ())).collect();
+    for (signal, victim, after) in
+        [("-KILL", 0, 1), ("-KILL", 1, 17), ("-STOP", 0, 31), ("-STOP", 1, 5), ("-KILL", 1, 44)]
+    {
+        let (head, stages, _leader) = ring(&home, &package);
+        let running: Vec<_> = (0..4).map(|seed| start(&head, request(seed))).collect();
+        let mut hit = None;
+        let first = read(&running[0], |count| {
+            if count == after {
+                stages[victim].signal(signal);
+                hit = Some(Instant::now());
+            }
+        });
+        let others = running[1..].iter().map(|events| read(events, |_| ()));
+        let all: Vec<_> = std::iter::once(first).chain(others).collect();
+        assert_eq!(all, expected, "{signal} for stage {victim} after {after} tokens");
+        let took = hit.unwrap().elapsed();
+        println!("{signal} stage {victim} after {after}: the rest took {took:?}");
+        let status = head.status();
+        assert!(status.replaced <= 1, "{status:?}");
+        if signal == "-STOP" {
+            stages[victim].signal("-CONT");
+        }
+    }
+}
+
+#[test]
+fn a_process_ends_with_the_one_that_started_it() {
+    let home = Home::new();
+    let _package = package(&home);
+    let leader = Node::start(NodeConfig::new([5; 32], "127.0.0.1:0".parse().unwrap())).unwrap();
+    let mut stage = Stage::start(&home, &leader, 0, 0);
+    drop(stage.child.stdin.take());
+    assert!(stage.child.wait().unwrap().success());
+}
+
+#[test]
+fn layers_and_leaders_that_make_no_sense_are_refused() {
+    let home = Home::with_tiny();
+    let leader = "ab".repeat(32);
+    let serve = |layers: &str, leader: &str| {
+        home.run(&["serve", "-m", "tiny", "--layers", layers, "--head", leader])
+    };
+    serve("0-2", &leader).failed(2, "layers 0-2, the package has 0-1");
+    serve("1-0", &leader).failed(2, "the smaller first");
+    serve("0-1", "abc").failed(2, "64 lower-case hex digits");
+    home.run(&["serve", "-m", "tiny"]).failed(2, "--head");
+    home.run(&["up", "-m", "tiny", "--nodes", "3"]).failed(2, "3 nodes for the 2 layers");
+}
+
+#[test]
+fn up_over_two_processes_answers_as_one() {
+    let home = Home::with_tiny();
+    let args = ["up", "-m", "tiny", "--listen", "127.0.0.1:0", "--json", "--threads", "1"];
+    let mut command = home.command(&[&args[..], &["--nodes", "2"]].concat());
+    let mut up = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(up.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let screen: Value = serde_json::from_str(&line).unwrap();
+    let body =
+        json!({ "model": "tiny", "prompt": "once", "max_tokens": 12, "seed": 3 }).to_string();
+    let mut stream = TcpStream::connect(screen["address"].as_str().unwrap()).unwrap();
+    stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
+    let length = body.len();
+    write!(
+        stream,
+        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Content-Length: {length}\r\n\r\n{body}",
+    )
+    .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, answer) = text.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{text}");
+    let answer: Value = serde_json::from_str(answer).unwrap();
+    let args =
+        ["run", "-m", "tiny", "--raw", "once", "--max-tokens", "12", "--seed", "3", "--json"];
+    let alone = home.run(&args).succeeded().json();
+    assert_eq!(answer["choices"][0]["text"], alone["text"]);
+    let id = up.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    assert_eq!(up.wait().unwrap().code(), Some(0));
+}
