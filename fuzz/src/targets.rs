@@ -14,6 +14,7 @@ macro_rules! targets {
 
 targets! {
     architecture,
+    bundle,
     chat_template,
     digest,
     hf_config,
