@@ -7,6 +7,7 @@
 
 mod commands;
 mod config;
+mod embedded;
 mod failure;
 mod generation;
 mod import;

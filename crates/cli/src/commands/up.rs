@@ -16,7 +16,7 @@ use crate::failure::{Code, Failure};
 use crate::import::name_of;
 use crate::serving::OnDemand;
 use crate::session::Session;
-use crate::{interrupt, models, output, progress};
+use crate::{embedded, interrupt, models, output, progress};
 
 const PORT: u16 = 11400;
 /// How often it is seen whether models are still used.
@@ -26,7 +26,7 @@ const LOOK_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Model to serve, as often as wanted; the first one answers requests that name none
-    #[arg(long, short, value_name = "MODEL", required = true)]
+    #[arg(long, short, value_name = "MODEL", default_value = embedded::DEFAULT)]
     model: Vec<String>,
 
     /// Memory for keys and values of each model; the configuration or 1024 unless given
