@@ -46,7 +46,15 @@ pub(crate) fn order(body: &[u8]) -> Result<Order, ApiError> {
     }
     let (stream, include_usage) = sampling::stream(&mut fields)?;
     let prompts = prompts.into_iter().map(|prompt| Request { prompt, ..request.clone() }).collect();
-    Ok(Order { model, shape: Shape::Text, prompts, choices_per_prompt, stream, include_usage })
+    Ok(Order {
+        model,
+        shape: Shape::Text,
+        prompts,
+        choices_per_prompt,
+        stream,
+        include_usage,
+        tools: None,
+    })
 }
 
 /// One or several texts, or token ids of one or several texts.

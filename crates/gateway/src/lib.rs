@@ -28,9 +28,11 @@ mod models;
 mod openapi;
 mod params;
 mod reply;
+mod responses;
 mod sampling;
 mod server;
 mod tokens;
+mod tools;
 
 pub use keys::{ApiKeys, KeysError};
 pub use models::{Load, Models, Offer, OpenError};

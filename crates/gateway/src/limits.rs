@@ -22,6 +22,12 @@ pub(crate) const EVENTS_BEHIND_MAX: usize = 4096;
 pub(crate) const CHOICES_MAX: usize = 64;
 /// Messages of one conversation.
 pub(crate) const MESSAGES_MAX: usize = 10_000;
+/// Tools of one request.
+pub(crate) const TOOLS_MAX: usize = 128;
+/// Name of a tool.
+pub(crate) const TOOL_NAME_BYTES_MAX: usize = 128;
+/// Pairs of `metadata`.
+pub(crate) const METADATA_MAX: usize = 16;
 /// Inputs of one request for embeddings.
 pub(crate) const INPUTS_MAX: usize = 2048;
 /// Inputs computed together; between them it is seen whether anybody still waits.

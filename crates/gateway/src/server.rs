@@ -23,11 +23,12 @@ use crate::limits::{CONNECTIONS_MAX, CUT_TIME_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX
 use crate::metrics::{self, Metrics};
 use crate::models::Models;
 use crate::{
-    catalog, chat, completions, console, embeddings, guard, health, messages, openapi, tokens,
+    catalog, chat, completions, console, embeddings, guard, health, messages, openapi, responses,
+    tokens,
 };
 
 /// Every path there is.
-pub(crate) const PATHS: [&str; 17] = [
+pub(crate) const PATHS: [&str; 18] = [
     "/",
     "/console.css",
     "/console.js",
@@ -45,6 +46,7 @@ pub(crate) const PATHS: [&str; 17] = [
     "/v1/embeddings",
     "/v1/messages",
     "/v1/models",
+    "/v1/responses",
 ];
 
 /// Threads that serve connections. Computing happens elsewhere; two are enough for thousands of
@@ -174,6 +176,7 @@ fn router(app: &Arc<App>) -> Router {
         .route("/v1/completions", post(completions::completions))
         .route("/v1/embeddings", post(embeddings::embeddings))
         .route(messages::PATH, post(messages::messages))
+        .route("/v1/responses", post(responses::responses))
         .route("/v1/models", get(catalog::list))
         .route("/v1/models/{*model}", get(catalog::show))
         .fallback(async || ApiError::NotFound)

@@ -7,3 +7,4 @@ mod guards;
 mod pages;
 mod parameters;
 mod support;
+mod tools;
