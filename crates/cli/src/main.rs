@@ -12,6 +12,7 @@ mod generation;
 mod import;
 mod input;
 mod interrupt;
+mod kept;
 mod measure;
 mod memory;
 mod models;

@@ -170,6 +170,19 @@ fn stop_rules_end_answers_where_they_say() {
 }
 
 #[test]
+fn the_card_tells_how_tools_are_called() {
+    let card = |template: &str| {
+        let model = TinyModel::new(tiny_architecture(), 1).with_template(template);
+        let package = import(&model, StoredFormat::I8, InputFormat::A8);
+        let engine = LocalEngine::open(&package, "m", None, options()).expect("it loads");
+        engine.card().tool_calls
+    };
+    assert_eq!(card(TEMPLATE), None);
+    let hermes = Some(ToolCalls { format: ToolFormat::Hermes, marker: None });
+    assert_eq!(card("{{ tools }}<tool_call>"), hermes);
+}
+
+#[test]
 fn a_cancelled_answer_ends_soon_and_says_so() {
     let engine = engine(options());
     let (sender, events) = channel();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
@@ -11,6 +12,7 @@ use shoal_base::{LogprobsRequest, Prompt, Request, RequestLimits};
 use crate::app::App;
 use crate::body;
 use crate::error::ApiError;
+use crate::guard::Caller;
 use crate::limits::{CHOICES_MAX, MESSAGES_MAX};
 use crate::params::{CHAT, Fields};
 use crate::reply::{Order, Shape, reply};
@@ -28,10 +30,11 @@ const ROLES: [(&str, &str); 5] = [
 
 pub(crate) async fn completions(
     State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
     body: Body,
 ) -> Result<Response, ApiError> {
     let order = order(&body::read(body).await?)?;
-    reply(app, order).await
+    reply(app, &caller, order).await
 }
 
 /// Understands a request.

@@ -34,5 +34,9 @@ pub(crate) const INPUTS_MAX: usize = 2048;
 pub(crate) const INPUTS_AT_ONCE: usize = 16;
 /// Keys of one file, and the bytes of the file.
 pub(crate) const KEYS_MAX: usize = 10_000;
+/// Longest `Idempotency-Key`.
+pub(crate) const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// Longest answer that is kept for one. A token takes some 300 bytes of a stream.
+pub(crate) const KEPT_BYTES_MAX: usize = 64 << 20;
 /// Longest label (`user` and the like).
 pub(crate) const LABEL_BYTES_MAX: usize = 512;

@@ -7,6 +7,7 @@ mod stream;
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -18,6 +19,7 @@ use shoal_base::{FinishReason, StopCause, TokenEvent, Usage};
 use crate::answer::Answers;
 use crate::app::{App, blocking};
 use crate::error::ApiError;
+use crate::guard::Caller;
 use crate::metrics::Meter;
 use crate::tools::{CallParser, Said, Voice, fit_ids};
 use crate::{body, reply};
@@ -26,8 +28,18 @@ use ask::Ask;
 /// Where it is served.
 pub(crate) const PATH: &str = "/v1/messages";
 
-pub(crate) async fn messages(State(app): State<Arc<App>>, body: Body) -> Response {
-    answer(app, body).await.unwrap_or_else(|error| refused(&error))
+pub(crate) async fn messages(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    body: Body,
+) -> Response {
+    answer(app, &caller, body).await.unwrap_or_else(|error| refused(&error))
+}
+
+/// Understands a request and forgets it, for tests that look at refusals only.
+#[cfg(test)]
+pub(crate) fn understand(body: &[u8]) -> Result<(), ApiError> {
+    ask::ask(body).map(drop)
 }
 
 /// What all parts of an answer need.
@@ -36,8 +48,9 @@ struct Heading {
     stop_sequences: Vec<String>,
 }
 
-async fn answer(app: Arc<App>, body: Body) -> Result<Response, ApiError> {
+async fn answer(app: Arc<App>, caller: &Caller, body: Body) -> Result<Response, ApiError> {
     let Ask { model, mut request, stream, tools } = ask::ask(&body::read(body).await?)?;
+    caller.salt_request(&mut request);
     let model = app.open(Some(model)).await?;
     let headers = reply::headers(model.card(), Some(&request));
     let meter = Meter::new(&app.metrics, &model.card().name);
@@ -50,6 +63,7 @@ async fn answer(app: Arc<App>, body: Body) -> Result<Response, ApiError> {
         Ok((Answers::start(model, vec![request], phase, meter)?, parser))
     };
     let (mut answers, parser) = blocking(start).await?;
+    let is_whole = answers.whole();
     // The status is only sent once it is known that there is an answer.
     let (_, first) = answers.next().await?;
     let mut response = match stream {
@@ -60,6 +74,7 @@ async fn answer(app: Arc<App>, body: Body) -> Result<Response, ApiError> {
         false => body::json(&whole(&heading, answers, parser, first).await?),
     };
     response.headers_mut().extend(headers);
+    response.extensions_mut().insert(is_whole);
     Ok(response)
 }
 

@@ -127,19 +127,12 @@ fn schema(path: &str, name: &str) -> Value {
     let number = |low: f64, high: f64| json!({ "type": "number", "minimum": low, "maximum": high });
     let whole = |low: u32, high: u32| json!({ "type": "integer", "minimum": low, "maximum": high });
     let ids = || json!({ "type": "array", "items": whole(0, u32::MAX), "minItems": 1 });
+    if let Some(schema) = responses_schema(path, name) {
+        return schema;
+    }
     match (path, name) {
         ("/v1/completions", "logprobs") | (_, "top_logprobs") => whole(0, 20),
         ("/tokenize", "prompt") => json!({ "type": "string" }),
-        ("/v1/responses", "input") => items(),
-        ("/v1/responses", "metadata") => json!({
-            "type": "object", "maxProperties": METADATA_MAX,
-            "propertyNames": { "maxLength": LABEL_BYTES_MAX },
-            "additionalProperties": { "type": "string", "maxLength": LABEL_BYTES_MAX },
-        }),
-        (_, "include") => json!({ "type": "array", "items": {
-            "enum": ["message.output_text.logprobs", "reasoning.encrypted_content"],
-        } }),
-        (_, "text") => text_format(),
         (_, "model" | "cache_salt" | "instructions") => json!({ "type": "string" }),
         (_, "encoding_format") => json!({ "enum": ["float", "base64"] }),
         (
@@ -197,6 +190,26 @@ fn schema(path: &str, name: &str) -> Value {
         }
         _ => unreachable!("parameter {name} without a schema; a test looks at all of them"),
     }
+}
+
+/// What a parameter takes that only the Responses API has, or has in a form of its own.
+fn responses_schema(path: &str, name: &str) -> Option<Value> {
+    if path != "/v1/responses" {
+        return None;
+    }
+    Some(match name {
+        "input" => items(),
+        "metadata" => json!({
+            "type": "object", "maxProperties": METADATA_MAX,
+            "propertyNames": { "maxLength": LABEL_BYTES_MAX },
+            "additionalProperties": { "type": "string", "maxLength": LABEL_BYTES_MAX },
+        }),
+        "include" => json!({ "type": "array", "items": {
+            "enum": ["message.output_text.logprobs", "reasoning.encrypted_content"],
+        } }),
+        "text" => text_format(),
+        _ => return None,
+    })
 }
 
 fn response_format() -> Value {

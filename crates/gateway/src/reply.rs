@@ -18,6 +18,7 @@ use crate::answer::Answers;
 use crate::app::{App, blocking, unix_s};
 use crate::body;
 use crate::error::ApiError;
+use crate::guard::Caller;
 use crate::logprobs::{self, Scored};
 use crate::metrics::Meter;
 use crate::tools::{Call, CallParser, Piece, Said, ToolUse, Voice, call_id, fit_ids};
@@ -121,7 +122,12 @@ fn call_json(call: &Call) -> Value {
 }
 
 /// Answers an order.
-pub(crate) async fn reply(app: Arc<App>, mut order: Order) -> Result<Response, ApiError> {
+pub(crate) async fn reply(
+    app: Arc<App>,
+    caller: &Caller,
+    mut order: Order,
+) -> Result<Response, ApiError> {
+    order.prompts.iter_mut().for_each(|request| caller.salt_request(request));
     let model = app.open(order.model.clone()).await?;
     let heading = Heading::new(model.card(), &order);
     let headers = headers(model.card(), order.prompts.first());
@@ -135,6 +141,7 @@ pub(crate) async fn reply(app: Arc<App>, mut order: Order) -> Result<Response, A
         Ok((Answers::start(model, requests, phase, meter)?, choices))
     };
     let (mut answers, choices) = blocking(start).await?;
+    let is_whole = answers.whole();
     // The status is only sent once it is known that there is an answer.
     let first = answers.next().await?;
     let mut response = match stream {
@@ -145,6 +152,7 @@ pub(crate) async fn reply(app: Arc<App>, mut order: Order) -> Result<Response, A
         false => whole(heading, choices, answers, first).await?,
     };
     response.headers_mut().extend(headers);
+    response.extensions_mut().insert(is_whole);
     Ok(response)
 }
 

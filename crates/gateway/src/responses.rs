@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -21,7 +22,7 @@ use shoal_base::{ModelCard, TokenEvent};
 use crate::answer::Answers;
 use crate::app::{App, blocking, unix_s};
 use crate::error::ApiError;
-use crate::guard::random_id;
+use crate::guard::{Caller, random_id};
 use crate::logprobs::Scored;
 use crate::metrics::Meter;
 use crate::tools::{Voice, fit_ids};
@@ -31,9 +32,11 @@ use items::Items;
 
 pub(crate) async fn responses(
     State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
     body: Body,
 ) -> Result<Response, ApiError> {
     let Ask { model, mut request, stream, tools, echo } = ask::ask(&body::read(body).await?)?;
+    caller.salt_request(&mut request);
     let model = app.open(model).await?;
     let headers = reply::headers(model.card(), Some(&request));
     let meter = Meter::new(&app.metrics, &model.card().name);
@@ -45,6 +48,7 @@ pub(crate) async fn responses(
         Ok((Answers::start(model, vec![request], phase, meter)?, Voice::new(parser)))
     };
     let (mut answers, voice) = blocking(start).await?;
+    let is_whole = answers.whole();
     // The status is only sent once it is known that there is an answer.
     let (_, first) = answers.next().await?;
     let mut building = Building { items, voice };
@@ -69,7 +73,14 @@ pub(crate) async fn responses(
         }
     };
     response.headers_mut().extend(headers);
+    response.extensions_mut().insert(is_whole);
     Ok(response)
+}
+
+/// Understands a request and forgets it, for tests that look at refusals only.
+#[cfg(test)]
+pub(crate) fn understand(body: &[u8]) -> Result<(), ApiError> {
+    ask::ask(body).map(drop)
 }
 
 /// An answer before anything was said.

@@ -50,9 +50,18 @@ pub(crate) fn grammar(
         let schema = if is_loose && !tool.strict { &any } else { &tool.parameters };
         let head = format!("\"{before}{{\\\"name\\\": \\\"{name}\\\", \\\"{key}\\\": \"");
         let _ = writeln!(lark, "call_{index}: {head} args_{index} \"{after}\"");
-        let _ = writeln!(lark, "args_{index}: %json {schema}");
+        let _ = writeln!(lark, "args_{index}: %json {}", compact(schema));
     }
     Grammar::Lark(lark)
+}
+
+/// A schema whose JSON has the white space that templates write, so that no model loses itself in
+/// spaces.
+fn compact(schema: &Value) -> Value {
+    let mut schema = schema.clone();
+    schema["x-guidance"] =
+        json!({ "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": " });
+    schema
 }
 
 /// The rules above those of single calls.

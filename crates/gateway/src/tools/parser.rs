@@ -127,6 +127,12 @@ impl CallParser {
         pieces
     }
 
+    /// Panics when more is held back than may be.
+    pub(crate) fn check_bound(&self) {
+        let limit = HEAD_BYTES_MAX + SPACE_BYTES_MAX;
+        assert!(self.held.len() <= limit, "{} bytes held back, limit {limit}", self.held.len());
+    }
+
     /// Whether there may be more to do.
     fn step(&mut self, pieces: &mut Vec<Piece>) -> bool {
         match self.state {
@@ -553,7 +559,7 @@ mod tests {
                 let mut parser = CallParser::new(format, vec!["f".to_owned()]);
                 for _ in 0..5000 {
                     let _ = parser.push(piece);
-                    assert!(parser.held.len() <= HEAD_BYTES_MAX + 16, "{piece}");
+                    parser.check_bound();
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! A model of words, an endpoint in front of it, a client.
 
+use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,7 +13,9 @@ use shoal_base::{
     PackageId, Prompt, Request, StopCause, Timings, TokenEvent, TokenId, TokenLogprob, ToolCalls,
     ToolFormat, Usage,
 };
-use shoal_gateway::{ApiKeys, Gateway, GatewayOptions, Load, Models, Offer, OpenError};
+use shoal_gateway::{
+    ApiKeys, Gateway, GatewayOptions, KeptAnswers, Load, Models, Offer, OpenError,
+};
 
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(30);
 
@@ -205,10 +208,26 @@ impl Models for One {
     }
 }
 
+/// Answers kept for as long as the test.
+#[derive(Default)]
+struct Memory(Mutex<HashMap<[u8; 32], Vec<u8>>>);
+
+impl KeptAnswers for Memory {
+    fn find(&self, key: &[u8; 32]) -> std::io::Result<Option<Vec<u8>>> {
+        Ok(self.0.lock().unwrap().get(key).cloned())
+    }
+
+    fn keep(&self, key: &[u8; 32], answer: &[u8]) -> std::io::Result<()> {
+        self.0.lock().unwrap().insert(*key, answer.to_vec());
+        Ok(())
+    }
+}
+
 /// An endpoint and a client.
 pub(crate) struct Server {
     pub(crate) gateway: Gateway,
     pub(crate) mock: Arc<Mock>,
+    kept: Arc<Memory>,
     agent: ureq::Agent,
 }
 
@@ -255,11 +274,17 @@ impl Server {
     pub(crate) fn start_with(mock: Mock, keys: Option<ApiKeys>) -> Self {
         let mock = Arc::new(mock);
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let options = GatewayOptions { listen, hosts: vec!["box.lan".to_owned()], keys };
+        let kept = Arc::new(Memory::default());
+        let options = GatewayOptions {
+            listen,
+            hosts: vec!["box.lan".to_owned()],
+            keys,
+            kept: Some(Arc::clone(&kept) as Arc<dyn KeptAnswers>),
+        };
         let gateway = Gateway::start(Arc::new(One(Arc::clone(&mock))), options).unwrap();
         let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None);
         let agent = config.timeout_global(Some(WAIT_MAX)).build().new_agent();
-        Self { gateway, mock, agent }
+        Self { gateway, mock, kept, agent }
     }
 
     fn url(&self, path: &str) -> String {
@@ -276,6 +301,24 @@ impl Server {
 
     pub(crate) fn post_text(&self, path: &str, body: &str) -> Said {
         said(self.agent.post(self.url(path)).send(body).unwrap())
+    }
+
+    pub(crate) fn post_with(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Said {
+        let mut request = self.agent.post(self.url(path));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        said(request.send(body.to_string()).unwrap())
+    }
+
+    /// Waits until so many answers are kept.
+    #[track_caller]
+    pub(crate) fn kept_count(&self, count: usize) {
+        let begun = Instant::now();
+        while self.kept.0.lock().unwrap().len() != count {
+            assert!(begun.elapsed() < WAIT_MAX, "no answer is kept");
+            std::thread::yield_now();
+        }
     }
 
     /// Bytes as they are, on a connection of their own.
