@@ -204,7 +204,7 @@ fn usage(used: Usage) -> Value {
     let (input, output) = (used.prompt_tokens, used.completion_tokens);
     json!({
         "input_tokens": input,
-        "input_tokens_details": { "cached_tokens": used.cached_tokens },
+        "input_tokens_details": { "cached_tokens": used.cached_tokens, "cache_write_tokens": 0 },
         "output_tokens": output,
         "output_tokens_details": { "reasoning_tokens": 0 },
         "total_tokens": u64::from(input) + u64::from(output),
