@@ -13,6 +13,7 @@ mod generation;
 mod import;
 mod input;
 mod interrupt;
+mod kept;
 mod measure;
 mod memory;
 mod models;

@@ -120,6 +120,7 @@ impl LocalEngine {
             context_tokens: architecture.context_tokens.min(positions_max as u32),
             embedding_width: architecture.model_width,
             chat: package.manifest().chat_template.is_some(),
+            tool_calls: prompts.tool_calls(),
         };
         let stats = Arc::new(Stats::default());
         let scheduler =

@@ -59,7 +59,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
     }
     Ok(match answer.reason {
         FinishReason::Cancelled => ExitCode::from(Code::Interrupted as u8),
-        FinishReason::Stop | FinishReason::Length => ExitCode::SUCCESS,
+        FinishReason::Stop(_) | FinishReason::Length => ExitCode::SUCCESS,
     })
 }
 

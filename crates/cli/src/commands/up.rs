@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
-use shoal_base::Generate;
+use shoal_base::{Flow, Generate, Prompt, Request, Timings, TokenEvent};
 use shoal_gateway::{ApiKeys, Gateway, GatewayOptions, Models, StartError};
 use shoal_model::package::Package;
 
 use crate::failure::{Code, Failure};
 use crate::import::name_of;
+use crate::kept::Kept;
 use crate::serving::OnDemand;
 use crate::session::Session;
 use crate::{embedded, interrupt, models, output, progress};
@@ -21,6 +22,11 @@ use crate::{embedded, interrupt, models, output, progress};
 const PORT: u16 = 11400;
 /// How often it is seen whether models are still used.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
+/// How often kept answers that are too old are removed.
+const SWEEP_AFTER: Duration = Duration::from_secs(60);
+/// Tokens and time at most that the first screen's speed is measured with.
+const SPEED_TOKENS: u32 = 32;
+const SPEED_TIME: Duration = Duration::from_secs(1);
 
 /// Arguments of `shoal up`.
 #[derive(Debug, clap::Args)]
@@ -51,7 +57,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS")]
     keep_alive_s: Option<u32>,
 
-    /// How long open answers may go on after Ctrl-C before they are cut
+    /// How long open answers may go on after Ctrl-C or SIGTERM before they are cut
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     drain_s: u32,
 }
@@ -80,17 +86,26 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
     let names: Vec<String> = packages.iter().map(|(name, _)| name.clone()).collect();
     let served = Arc::new(OnDemand::new(packages, engine_options));
     let busy = progress::busy(&format!("loading {}", names[0]), session.json);
-    let chat = served.load_first()?.is_some_and(|engine| engine.card().chat);
+    let first = served.load_first()?;
+    let chat = first.as_ref().is_some_and(|engine| engine.card().chat);
+    let speed = first.and_then(|engine| expected_speed(&*engine));
     busy.finish_and_clear();
     let has_keys = keys.is_some();
-    let options = GatewayOptions { listen: args.listen, hosts: args.allow_host.clone(), keys };
+    let kept = Kept::open(session)?;
+    let options = GatewayOptions {
+        listen: args.listen,
+        hosts: args.allow_host.clone(),
+        keys,
+        kept: Some(kept.clone()),
+    };
     interrupt::watch();
     let gateway = Gateway::start(Arc::clone(&served) as Arc<dyn Models>, options)?;
-    let screen = Screen { address: gateway.address(), names, chat, has_keys };
+    let screen = Screen { address: gateway.address(), names, chat, has_keys, speed };
     match session.json {
         true => output::json(&json!({
             "address": screen.address.to_string(),
             "models": screen.names,
+            "decode_tokens_per_s": screen.speed,
         }))?,
         false => output::text(&screen.text())?,
     }
@@ -99,8 +114,13 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
         // The command is gone already when nobody receives it.
         let _ = asked.send(());
     });
-    // It only ends by Ctrl-C; the sender lives as long as the guard.
+    let mut swept = Instant::now();
+    // It only ends when it is asked to; the sender lives as long as the guard.
     while asks.recv_timeout(LOOK_AFTER) == Err(RecvTimeoutError::Timeout) {
+        if swept.elapsed() > SWEEP_AFTER {
+            swept = Instant::now();
+            kept.sweep();
+        }
         if let Some(seconds) = args.keep_alive_s {
             served.unload_idle(Duration::from_secs(seconds.into()));
         }
@@ -110,6 +130,32 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
         output::note("some answers were cut; their clients have been told");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tokens per second of one short answer, measured on the engine itself; none, when it fails or is
+/// too short to say.
+fn expected_speed(engine: &dyn Generate) -> Option<f64> {
+    let mut request = Request::new(Prompt::Text("a".to_owned()));
+    request.sampling.temperature = 0.0;
+    request.stop.tokens_max = Some(SPEED_TOKENS);
+    request.stop.ignore_end_of_turn = true;
+    let (sender, timings) = channel();
+    let mut begun = None;
+    let sink = move |event| {
+        if let TokenEvent::Finished { usage, timings, .. } = event {
+            // Nobody waits any more when the command was interrupted.
+            let _ = sender.send((usage.completion_tokens, timings));
+            return Flow::Stop;
+        }
+        match begun.get_or_insert_with(Instant::now).elapsed() < SPEED_TIME {
+            true => Flow::Continue,
+            false => Flow::Stop,
+        }
+    };
+    let _generation = engine.submit(request, Box::new(sink)).ok()?;
+    let (tokens, Timings { decode_us, .. }) = timings.recv().ok()?;
+    // The first token comes with the prompt.
+    (tokens > 1 && decode_us > 0).then(|| f64::from(tokens - 1) * 1e6 / decode_us as f64)
 }
 
 /// A path is called by the name of its file, so that no client learns about folders.
@@ -124,6 +170,7 @@ struct Screen {
     names: Vec<String>,
     chat: bool,
     has_keys: bool,
+    speed: Option<f64>,
 }
 
 impl Screen {
@@ -138,10 +185,14 @@ impl Screen {
             }
             false => ("completions", json!({ "model": first, "prompt": "Once upon a time" })),
         };
+        // The first model answers; more at once are faster together.
+        let speed = self.speed.map_or(String::new(), |speed| {
+            format!("speed    {speed:.1} tokens/s for one answer of {first}, just measured\n")
+        });
         // Single quotes end at a single quote.
         let body = body.to_string().replace('\'', "'\\''");
         format!(
-            "console  http://{address}/\nAPI      http://{address}/v1\nmodels   {}\n\n\
+            "console  http://{address}/\nAPI      http://{address}/v1\nmodels   {}\n{speed}\n\
              curl http://{address}/v1/{path}{key} \\\n  -d '{body}'\n\nCtrl-C ends it.\n",
             names.join(", "),
         )
