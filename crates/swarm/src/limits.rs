@@ -46,6 +46,9 @@ pub const DEAD_AFTER: Duration = Duration::from_millis(600);
 pub const DEAD_ROUND_TRIPS: u32 = 3;
 /// All stages live and still nothing comes: the ring is taken apart.
 pub const STALLED_AFTER: Duration = Duration::from_secs(20);
+/// All stages live and have nothing to do for so long, and still nothing comes: rows were lost.
+/// Longer than the largest frame takes on a thin uplink.
+pub const SWALLOWED_AFTER: Duration = Duration::from_secs(4);
 /// How long a stage may take to answer a request for a lease.
 pub const LEASE_ANSWER: Duration = Duration::from_millis(1500);
 /// Renewals per life of a lease.

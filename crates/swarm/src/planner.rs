@@ -125,8 +125,14 @@ impl<'a> Planner<'a> {
             let time_s = candidate.layer_s * layers + 2.0 * candidate.from_head_s;
             spares.push((effort, time_s, member.node));
         }
-        spares.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)));
-        spares.truncate(limits::CANDIDATES_MAX);
+        let order = |a: &(u8, f64, NodeId), b: &(u8, f64, NodeId)| {
+            a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2))
+        };
+        if spares.len() > limits::CANDIDATES_MAX {
+            spares.select_nth_unstable_by(limits::CANDIDATES_MAX, order);
+            spares.truncate(limits::CANDIDATES_MAX);
+        }
+        spares.sort_by(order);
         spares.into_iter().map(|(.., node)| node).collect()
     }
 

@@ -113,15 +113,16 @@ impl World {
             model: self.config.model(),
             want,
         };
-        let mut out = Vec::new();
+        let mut out = std::mem::take(&mut self.head_out);
         let result = node.head.handle(event, self.now, &mut scout, &mut out);
         if let (Err(_), Some(request)) = (result, submitted) {
             self.report.refused += 1;
             self.invariants.finished(index, request, self.config.layers);
         }
-        for effect in out {
+        for effect in out.drain(..) {
             self.head_effect(index, effect);
         }
+        self.head_out = out;
         let node = &mut self.heads[index];
         let wake = node.head.wake_at().filter(|at| node.wake.is_none_or(|wake| wake > *at));
         if let Some(at) = wake {
@@ -194,11 +195,12 @@ impl World {
     }
 
     pub(crate) fn stage_event(&mut self, index: u32, event: StageEvent) {
-        let mut out = Vec::new();
+        let mut out = std::mem::take(&mut self.stage_out);
         self.nodes[index as usize].stage.handle(event, self.now, &mut out);
-        for effect in out {
+        for effect in out.drain(..) {
             self.stage_effect(index, effect);
         }
+        self.stage_out = out;
         self.after_stage(index);
     }
 

@@ -143,6 +143,8 @@ impl World {
             lengths,
             invariants: Invariants::default(),
             partition: Vec::new(),
+            stage_out: Vec::new(),
+            head_out: Vec::new(),
         }
     }
 }

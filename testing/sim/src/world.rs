@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use shoal_base::TokenId;
 use shoal_swarm::{
-    Head, HeadEvent, Members, Moment, NodeKey, Random, Stage, StageEvent, Submission, Work,
+    Head, HeadEffect, HeadEvent, Members, Moment, NodeKey, Random, Stage, StageEffect, StageEvent,
+    Submission, Work,
 };
 use shoal_wire::{
     Coordinate, Frame, GenerationId, LayerRange, MemberState, Message, NodeId, RequestId, RingId,
@@ -128,6 +129,9 @@ pub struct World {
     pub(crate) arrivals: Vec<u64>,
     /// Nodes that nobody else reaches.
     pub(crate) partition: Vec<u32>,
+    /// Kept from step to step, for their memory.
+    pub(crate) stage_out: Vec<StageEffect>,
+    pub(crate) head_out: Vec<HeadEffect>,
 }
 
 impl World {

@@ -1,6 +1,8 @@
 //! What comes back: replies, credit, faults. Nothing is believed that was not asked for.
 
-use shoal_wire::{Credit, Fault, FaultCode, Frame, FrameKind, LeaseEnd, Message, NodeId};
+use shoal_wire::{
+    Credit, Fault, FaultCode, Frame, FrameKind, LeaseEnd, LeaseRenewed, Message, NodeId,
+};
 
 use super::requests::widen;
 use super::ring::State;
@@ -29,7 +31,11 @@ impl Head {
             {
                 self.refused(from, refusal, now, scout, out);
             }
-            Message::LeaseRenewed(renewed) if renewed.ring == self.ring => self.heard(from, now),
+            Message::LeaseRenewed(renewed)
+                if renewed.ring == self.ring && renewed.generation == self.generation =>
+            {
+                self.renewed(from, renewed, now);
+            }
             Message::LeaseEnd(end) if end.ring == self.ring => {
                 self.lease_ended(from, end, now, scout, out);
             }
@@ -44,6 +50,17 @@ impl Head {
     fn heard(&mut self, from: NodeId, now: Moment) {
         for link in self.links.iter_mut().filter(|link| link.stage.node == from) {
             link.heard(now);
+        }
+    }
+
+    fn renewed(&mut self, from: NodeId, renewed: LeaseRenewed, now: Moment) {
+        self.heard(from, now);
+        for link in self.links.iter_mut().filter(|link| link.stage.node == from) {
+            link.cached_tokens = renewed.cached_tokens;
+            link.idle_since = match renewed.queued_frames {
+                0 => link.idle_since.or(Some(now)),
+                _ => None,
+            };
         }
     }
 

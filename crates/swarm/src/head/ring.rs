@@ -48,6 +48,10 @@ pub(super) struct Link {
     /// The shortest time in which it answered.
     pub(super) round_trip: Option<Duration>,
     pub(super) renewed: Moment,
+    /// Since when it says that it has nothing to compute for this ring.
+    pub(super) idle_since: Option<Moment>,
+    /// Tokens it says it keeps.
+    pub(super) cached_tokens: u32,
 }
 
 impl Link {
@@ -61,6 +65,8 @@ impl Link {
             asked_last: now,
             round_trip: None,
             renewed: now,
+            idle_since: None,
+            cached_tokens: 0,
         }
     }
 

@@ -11,24 +11,21 @@ impl Head {
     /// When a tick is due.
     #[must_use]
     pub fn wake_at(&self) -> Option<Moment> {
-        let mut wake = Vec::new();
-        match self.state {
-            State::Idle => {}
-            State::Leasing { since } => wake.push(since + limits::LEASE_ANSWER),
-            State::Down { retry_at, .. } => wake.push(retry_at),
-            State::Ready => {
-                if self.live.values().any(Live::is_waiting) {
-                    wake.push(self.probe_at());
-                }
-                wake.push(self.renew_at());
-                if self.live.is_empty() {
-                    wake.push(self.idle_since + limits::IDLE_RELEASE);
-                }
+        let own = match self.state {
+            State::Idle => None,
+            State::Leasing { since } => Some(since + limits::LEASE_ANSWER),
+            State::Down { retry_at, .. } => Some(retry_at),
+            State::Ready if self.live.is_empty() => {
+                Some(self.renew_at().min(self.idle_since + limits::IDLE_RELEASE))
             }
-        }
+            State::Ready if self.live.values().any(Live::is_waiting) => {
+                Some(self.renew_at().min(self.probe_at()))
+            }
+            State::Ready => Some(self.renew_at()),
+        };
         let stalled = self.live.values().chain(&self.waiting);
-        wake.extend(stalled.map(|live| live.progress + limits::REQUEST_STALLED).min());
-        wake.into_iter().min()
+        let stalled = stalled.map(|live| live.progress + limits::REQUEST_STALLED).min();
+        own.into_iter().chain(stalled).min()
     }
 
     /// When the stages are asked next whether they live, or one of them counts as dead.
@@ -88,6 +85,10 @@ impl Head {
             self.nodes_failed(&all, now, scout, out);
             return;
         }
+        if let Some(silent) = self.swallows_rows(now).filter(|_| is_waiting) {
+            self.node_failed(silent, now, scout, out);
+            return;
+        }
         let is_quiet = is_waiting && self.progress + limits::PROBE_AFTER <= now;
         let must_renew = self.renew_at() <= now;
         let (ring, generation, ttl_ms) = (self.ring, self.generation, self.policy.ttl_ms);
@@ -108,6 +109,22 @@ impl Head {
                 out.push(HeadEffect::Send { to, message: message.clone() });
             }
         }
+    }
+
+    /// All stages live and say that they have nothing to do, and still an answer is due: then one
+    /// of them has not passed on its rows. It is the last that knows as many tokens as the first.
+    fn swallows_rows(&self, now: Moment) -> Option<NodeId> {
+        let is_idle = |since: Option<Moment>| {
+            let since = since.map(|since| since.max(self.progress));
+            since.is_some_and(|since| since + limits::SWALLOWED_AFTER <= now)
+        };
+        if !self.links.iter().all(|link| is_idle(link.idle_since)) {
+            return None;
+        }
+        let knows_less =
+            self.links.windows(2).position(|pair| pair[1].cached_tokens < pair[0].cached_tokens);
+        let index = knows_less.unwrap_or(self.links.len().checked_sub(1)?);
+        Some(self.links[index].stage.node)
     }
 
     fn fail_stalled(&mut self, now: Moment, out: &mut Vec<HeadEffect>) {

@@ -173,6 +173,10 @@ fn arrive(ring: &mut Ring, from: NodeId, frame: Frame) -> Result<Vec<Frame>, Bro
     if sequence.early.len() >= limits::EARLY_FRAMES_MAX {
         return Err(Broken::Lease(FaultCode::Limit));
     }
+    if sequence.early.is_empty() && header.sequence == sequence.sequence_in {
+        sequence.sequence_in += 1;
+        return Ok(vec![frame]);
+    }
     sequence.early.insert(header.sequence, frame);
     let mut in_order = Vec::new();
     while let Some(frame) = sequence.early.remove(&sequence.sequence_in) {

@@ -171,7 +171,9 @@ impl Stage {
         let message = Box::new(Message::LeaseRenewed(LeaseRenewed {
             ring: renew.ring,
             generation: renew.generation,
-            queued_frames: u16::try_from(ring.held_frames()).unwrap_or(u16::MAX),
+            queued_frames: u16::try_from(ring.held_frames())
+                .unwrap_or(u16::MAX)
+                .saturating_add(ring.computing),
             cached_tokens: u32::try_from(ring.cached_tokens()).unwrap_or(u32::MAX),
         }));
         out.push(StageEffect::Send { to: from, message });

@@ -56,6 +56,8 @@ pub(super) struct Ring {
     /// What may still be sent on.
     pub(super) credit: Amount,
     pub(super) shadow_credit: Option<Amount>,
+    /// Frames that are being computed.
+    pub(super) computing: u16,
     /// What is held here and counts against the credit of the sender.
     pub(super) held: Amount,
     /// What the sender gets back with the next message.
@@ -78,6 +80,7 @@ impl Ring {
             replays: VecDeque::new(),
             credit: Amount::default(),
             shadow_credit: None,
+            computing: 0,
             held: Amount::default(),
             owed: Amount::default(),
             evicted: Vec::new(),

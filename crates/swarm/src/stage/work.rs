@@ -32,6 +32,11 @@ impl Stage {
             }
             if !work.is_empty() {
                 self.is_busy = true;
+                for work in &work {
+                    if let Some(ring) = self.rings.get_mut(&work.ring) {
+                        ring.computing += 1;
+                    }
+                }
                 self.last_served = work[work.len() - 1].ring;
                 out.push(StageEffect::Compute(work));
                 return;
@@ -83,6 +88,7 @@ impl Stage {
 
     pub(super) fn computed(&mut self, outputs: Vec<Output>, out: &mut Vec<StageEffect>) {
         self.is_busy = false;
+        self.rings.values_mut().for_each(|ring| ring.computing = 0);
         for output in outputs {
             self.one_computed(output, out);
         }
