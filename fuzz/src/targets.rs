@@ -7,8 +7,8 @@ macro_rules! targets {
     ($($name:ident),* $(,)?) => {
         $(mod $name;)*
 
-        /// Every target.
-        pub const ALL: &[Target] = &[$($name::TARGET),*];
+        /// Those with a file of their own.
+        const SINGLE: &[Target] = &[$($name::TARGET),*];
     };
 }
 
@@ -32,10 +32,19 @@ targets! {
     tokenizer_llama2c,
     tokenizer_sentencepiece,
     tokenizer_tiktoken,
+    wire_frame,
+}
+
+mod wire_messages;
+
+/// Every target.
+#[must_use]
+pub fn all() -> Vec<Target> {
+    [SINGLE, wire_messages::TARGETS].concat()
 }
 
 /// The target with a name.
 #[must_use]
 pub fn find(name: &str) -> Option<Target> {
-    ALL.iter().copied().find(|target| target.name == name)
+    all().into_iter().find(|target| target.name == name)
 }

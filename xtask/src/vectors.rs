@@ -8,7 +8,8 @@ use std::process::Command;
 use crate::shell::{self, TaskError};
 
 /// The lists that mark released versions.
-const RELEASED: [&str; 2] = ["vectors/arith/v1/DIGESTS", "vectors/package/v1/DIGESTS"];
+const RELEASED: [&str; 3] =
+    ["vectors/arith/v1/DIGESTS", "vectors/package/v1/DIGESTS", "vectors/wire/v1/DIGESTS"];
 
 pub(crate) fn run() -> Result<(), TaskError> {
     let root = shell::root();

@@ -14,8 +14,8 @@ static INSTALLED: Once = Once::new();
 
 type Action = Box<dyn Fn() + Send>;
 
-/// From now on Ctrl-C, SIGTERM and SIGHUP ask instead of killing. Called when there is work that can be asked to end;
-/// reading standard input cannot.
+/// From now on Ctrl-C, SIGTERM and SIGHUP ask instead of killing. Called when there is work that
+/// can be asked to end; reading standard input cannot.
 pub(crate) fn watch() {
     INSTALLED.call_once(|| {
         // Without a handler Ctrl-C kills, which is safe too.

@@ -310,7 +310,10 @@ mod tests {
                 "messages[0].tool_calls",
             ),
             (
-                json!([{"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "f"}}]}]),
+                json!([{
+                    "role": "assistant",
+                    "tool_calls": [{"id": "c", "function": {"name": "f"}}],
+                }]),
                 "messages[0].tool_calls[0].function.arguments",
             ),
             (

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         artifacts: Path::new(env!("CARGO_MANIFEST_DIR")).join("artifacts"),
     };
     let chosen: Vec<Target> = match &arguments.target {
-        None => targets::ALL.to_vec(),
+        None => targets::all(),
         Some(name) => targets::find(name).into_iter().collect(),
     };
     if chosen.is_empty() {
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
 }
 
 fn names() -> String {
-    targets::ALL.iter().map(|target| target.name).collect::<Vec<_>>().join(", ")
+    targets::all().iter().map(|target| target.name).collect::<Vec<_>>().join(", ")
 }
 
 fn write_seeds(target: Target) -> std::io::Result<()> {

@@ -1,5 +1,5 @@
 //! Golden vectors: cases of spec 01 with the results that the reference gives, and a package of
-//! spec 02 with its logits.
+//! spec 02 with its logits, and the bytes of the messages of spec 03.
 //!
 //! Owns: which cases there are, their form in `vectors/` (see the README there), reading and making
 //! them. Does not own: checking them. Tests of `arith`, `model` and `kernels` do, and
@@ -21,5 +21,6 @@ pub mod quantize;
 pub mod rope;
 pub mod sampling;
 pub mod scalar;
+pub mod wire;
 
 pub use files::{all, folder, read};

@@ -19,6 +19,11 @@ fn main() -> ExitCode {
         for (name, bytes) in shoal_vectors::package::files() {
             std::fs::write(folder.join(name), bytes)?;
         }
+        let folder = shoal_vectors::wire::folder();
+        std::fs::create_dir_all(&folder)?;
+        for (name, text) in shoal_vectors::wire::files() {
+            std::fs::write(folder.join(name), text)?;
+        }
         Ok(())
     };
     match write() {

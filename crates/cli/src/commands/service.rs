@@ -189,12 +189,12 @@ mod tests {
         assert_eq!(command_word("a b\"$x%\\").unwrap(), "\"a b\\\"$$x%%\\\\\"");
         assert!(command_word("a\nExecStart=/bin/sh").is_err());
         let args = ["-m".to_owned(), "my model".to_owned()];
-        let [program, here, home] = ["/bin/shoal", "/tmp/100%", "/home/me"].map(Path::new);
+        let [program, here, home] = ["/bin/shoal", "/tmp/100%", "/srv/me"].map(Path::new);
         let unit = unit(program, &args, here, home).unwrap();
         for line in [
             "ExecStart=\"/bin/shoal\" up \"-m\" \"my model\"",
             "WorkingDirectory=/tmp/100%%",
-            "Environment=\"SHOAL_HOME=/home/me\"",
+            "Environment=\"SHOAL_HOME=/srv/me\"",
         ] {
             assert!(unit.lines().any(|found| found == line), "{line}\n{unit}");
         }

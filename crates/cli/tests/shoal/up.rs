@@ -196,7 +196,8 @@ fn tools_are_called_in_the_form_of_the_model() {
     let mut args = Vec::new();
     for (name, form) in TEMPLATES {
         let template = format!(
-            "{{% if tools %}}{form}{{% endif %}}{{% for m in messages %}}{{{{ m.content }}}}{{% endfor %}}"
+            "{{% if tools %}}{form}{{% endif %}}\
+             {{% for m in messages %}}{{{{ m.content }}}}{{% endfor %}}"
         );
         let file =
             home.write(&format!("{name}.gguf"), &gguf_file(&tiny().with_template(&template)));

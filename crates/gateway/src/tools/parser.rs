@@ -493,7 +493,8 @@ mod tests {
         for said in [
             "{\"name\": \"f\", \"parameters\": {\"x\": [1, {\"y\": 2}]}}",
             "<|python_tag|>{\"name\": \"f\", \"parameters\": {\"x\": [1, {\"y\": 2}]}}",
-            " {\"type\": \"function\", \"name\": \"f\", \"parameters\": {\"x\": [1, {\"y\": 2}]}}\n",
+            " {\"type\": \"function\", \"name\": \"f\", \
+             \"parameters\": {\"x\": [1, {\"y\": 2}]}}\n",
         ] {
             assert_eq!(whole_and_cut(ToolFormat::Llama, said), one, "{said}");
         }
@@ -511,8 +512,8 @@ mod tests {
 
     #[test]
     fn lists_of_calls_are_found() {
-        let said = "Well. [TOOL_CALLS] [{\"name\": \"f\", \"arguments\": {\"a\": 1}, \"id\": \"123456789\"}, \
-                    {\"name\": \"get_weather\", \"arguments\": {}}]";
+        let said = "Well. [TOOL_CALLS] [{\"name\": \"f\", \"arguments\": {\"a\": 1}, \
+                    \"id\": \"123456789\"}, {\"name\": \"get_weather\", \"arguments\": {}}]";
         let expected = [
             vec![text("Well.")],
             call("f", "{\"a\": 1}").to_vec(),

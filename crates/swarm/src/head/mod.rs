@@ -1,0 +1,381 @@
+//! One ring as its head sees it: stages leased, requests run, stages replaced. Spec 03, 5 and 6.
+//!
+//! Owns: the generation and the route, which positions of which request have been computed, when a
+//! stage counts as dead and what then happens. Does not own: tokens to rows and rows to tokens
+//! (the driver embeds and samples), and which nodes are good: a [`Scout`] knows.
+//!
+//! Invariants: rows are taken from the present generation, epoch, stage and position only, each
+//! once; a token that was emitted is never changed; each submission is answered by exactly one
+//! [`HeadEffect::Finished`].
+
+mod replies;
+mod requests;
+mod ring;
+mod watch;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use shoal_base::{Lane, SharedBytes, TokenId};
+use shoal_wire::{
+    Admission, Frame, FrameHeader, GenerationId, LayerRange, Message, NodeId, PayloadFormat,
+    RequestId, RingId, RouteStage,
+};
+
+use crate::credit::Amount;
+use crate::{ModelShape, Moment, limits};
+use requests::Live;
+use ring::{Link, State};
+
+/// Knows which nodes can take part. [`crate::Planner`] over [`crate::Members`] in a node.
+pub trait Scout {
+    /// Stages for all layers of the model, without some nodes.
+    fn route(&mut self, excluded: &[NodeId]) -> Option<Vec<RouteStage>>;
+
+    /// A node for some layers, without some nodes; the best one.
+    fn spare(&mut self, layers: LayerRange, excluded: &[NodeId]) -> Option<NodeId>;
+}
+
+/// What a head asks of its ring.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadPolicy {
+    /// Longest sequence.
+    pub context_tokens: u32,
+    /// Tokens of all requests together.
+    pub cache_tokens: u32,
+    /// Requests at once.
+    pub requests: u16,
+    /// Rows in a piece of a prompt.
+    pub frame_rows: u16,
+    /// Frames on an edge.
+    pub credit_frames: u16,
+    /// Life of a lease.
+    pub ttl_ms: u32,
+    /// Whether each stage gets a shadow, where there is a spare.
+    pub shadows: bool,
+    /// Whose frames come first.
+    pub lane: Lane,
+}
+
+impl Default for HeadPolicy {
+    fn default() -> Self {
+        Self {
+            context_tokens: 8192,
+            cache_tokens: 16_384,
+            requests: 8,
+            frame_rows: 256,
+            credit_frames: 16,
+            ttl_ms: 15_000,
+            shadows: false,
+            lane: Lane::Interactive,
+        }
+    }
+}
+
+impl HeadPolicy {
+    /// What each stage has to agree to.
+    #[must_use]
+    pub fn admission(&self, model: &ModelShape, layers: LayerRange) -> Admission {
+        let row = u64::from(model.width) * 2;
+        let credit = 4 * (u64::from(self.frame_rows) * row + 32);
+        Admission {
+            package: model.package,
+            layers,
+            arithmetic: model.arithmetic,
+            width: model.width,
+            payload: PayloadFormat::Bf16,
+            context_tokens: self.context_tokens,
+            cache_tokens: self.cache_tokens,
+            frame_rows: self.frame_rows,
+            requests: self.requests,
+            credit_frames: self.credit_frames,
+            credit_bytes: u32::try_from(credit).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// A request to be run.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    /// Never used again in this ring.
+    pub request: RequestId,
+    /// The prompt.
+    pub tokens: Vec<TokenId>,
+    /// Most tokens of the answer.
+    pub tokens_max: u32,
+}
+
+/// Why a request is not accepted. The gateway says so in the words of its interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdmitError {
+    /// Prompt and answer are longer than the context.
+    #[error("{needed} tokens of prompt and answer, the context has {limit}")]
+    Context {
+        /// What it needs.
+        needed: u64,
+        /// What there is.
+        limit: u32,
+    },
+    /// There is nothing to compute.
+    #[error("an empty prompt or no tokens to answer with")]
+    Empty,
+    /// Too many wait already.
+    #[error("{limit} requests wait already, try again later")]
+    Busy {
+        /// How many may wait.
+        limit: usize,
+    },
+    /// The number was used before.
+    #[error("the request id was used before")]
+    Repeated,
+}
+
+/// Why a request ended before its answer did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No route was found for a long time.
+    NoRoute,
+    /// A number was not finite: the package or a stage is broken.
+    Arithmetic,
+    /// A stage has no room, although it agreed to.
+    NoRoom,
+}
+
+/// What happens to a head.
+#[derive(Clone, Debug)]
+pub enum HeadEvent {
+    /// A request. Refused ones have no effect but the error.
+    Submit(Submission),
+    /// The client no longer wants an answer.
+    Abort(RequestId),
+    /// A token was sampled from the rows of [`HeadEffect::Sample`].
+    Sampled {
+        /// The request.
+        request: RequestId,
+        /// The token.
+        token: TokenId,
+        /// Whether the answer ends with it.
+        is_last: bool,
+    },
+    /// A message of a stage.
+    Message {
+        /// Who.
+        from: NodeId,
+        /// What.
+        message: Box<Message>,
+    },
+    /// A reply.
+    Frame {
+        /// Who.
+        from: NodeId,
+        /// The frame.
+        frame: Frame,
+    },
+    /// A peer cannot be reached.
+    PeerLost(NodeId),
+    /// A better route, worth the move. Requests go on where they are.
+    Move(Vec<RouteStage>),
+    /// Time passes.
+    Tick,
+}
+
+/// What a head wants done.
+#[derive(Clone, Debug)]
+pub enum HeadEffect {
+    /// Send a message.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// The message.
+        message: Box<Message>,
+    },
+    /// Embed tokens, and send them as the rows of a frame.
+    SendRows {
+        /// To whom.
+        to: NodeId,
+        /// The header; rows, width and length are those of the tokens.
+        header: FrameHeader,
+        /// One per row.
+        tokens: Vec<TokenId>,
+    },
+    /// Send a frame without rows.
+    SendFrame {
+        /// To whom.
+        to: NodeId,
+        /// The frame.
+        frame: Frame,
+    },
+    /// Compute logits from a row and come back with [`HeadEvent::Sampled`].
+    Sample {
+        /// The request.
+        request: RequestId,
+        /// The position of the row; the token is for the next one.
+        position: u32,
+        /// The row after the last layer.
+        row: SharedBytes,
+        /// The generation it was computed in.
+        generation: GenerationId,
+    },
+    /// Give a token to the client.
+    Token {
+        /// The request.
+        request: RequestId,
+        /// Its place in the answer.
+        index: u32,
+        /// The token.
+        token: TokenId,
+    },
+    /// The request is over. Nothing follows.
+    Finished {
+        /// The request.
+        request: RequestId,
+        /// Why, when not because the answer ended or the client left.
+        failure: Option<Failure>,
+    },
+}
+
+/// What a console shows of a ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeadStatus {
+    /// The present generation.
+    pub generation: GenerationId,
+    /// The present route; empty without one.
+    pub stages: Vec<RouteStage>,
+    /// Whether frames flow.
+    pub is_ready: bool,
+    /// Requests that run.
+    pub live: usize,
+    /// Requests that wait.
+    pub waiting: usize,
+    /// Stages that were replaced since the start.
+    pub replaced: u64,
+    /// Positions that were computed again since the start.
+    pub replayed_tokens: u64,
+}
+
+/// A head of one ring.
+#[derive(Debug)]
+pub struct Head {
+    node: NodeId,
+    ring: RingId,
+    model: ModelShape,
+    policy: HeadPolicy,
+    generation: GenerationId,
+    state: State,
+    links: Vec<Link>,
+    /// The route of the last generation in which frames flowed.
+    completed: Vec<RouteStage>,
+    live: BTreeMap<RequestId, Live>,
+    waiting: VecDeque<Live>,
+    /// Below it every number counts as used.
+    next_request: RequestId,
+    /// Nodes that failed, and until when to leave them out.
+    excluded: BTreeMap<NodeId, Moment>,
+    credit: Amount,
+    /// That of the first stage's shadow; `None`: it gets no copies.
+    shadow_credit: Option<Amount>,
+    progress: Moment,
+    idle_since: Moment,
+    replaced: u64,
+    replayed_tokens: u64,
+}
+
+impl Head {
+    /// A head without a route. The ring's id is to be random.
+    #[must_use]
+    pub fn new(node: NodeId, ring: RingId, model: ModelShape, policy: HeadPolicy) -> Self {
+        Self {
+            node,
+            ring,
+            model,
+            policy,
+            generation: GenerationId(0),
+            state: State::Idle,
+            links: Vec::new(),
+            completed: Vec::new(),
+            live: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            next_request: RequestId(0),
+            excluded: BTreeMap::new(),
+            credit: Amount::default(),
+            shadow_credit: None,
+            progress: Moment(0),
+            idle_since: Moment(0),
+            replaced: 0,
+            replayed_tokens: 0,
+        }
+    }
+
+    /// Feeds an event.
+    ///
+    /// # Errors
+    /// When it is a submission that is refused.
+    pub fn handle(
+        &mut self,
+        event: HeadEvent,
+        now: Moment,
+        scout: &mut dyn Scout,
+        out: &mut Vec<HeadEffect>,
+    ) -> Result<(), AdmitError> {
+        match event {
+            HeadEvent::Submit(submission) => self.submit(submission, now)?,
+            HeadEvent::Abort(request) => self.finish(request, None, now, out),
+            HeadEvent::Sampled { request, token, is_last } => {
+                self.sampled(request, token, is_last, now, out);
+            }
+            HeadEvent::Message { from, message } => self.message(from, *message, now, scout, out),
+            HeadEvent::Frame { from, frame } => self.reply(from, &frame, now, scout, out),
+            HeadEvent::PeerLost(node) => self.node_failed(node, now, scout, out),
+            HeadEvent::Move(stages) => self.move_to(stages, now, out),
+            HeadEvent::Tick => self.tick(now, scout, out),
+        }
+        self.advance(now, scout, out);
+        Ok(())
+    }
+
+    /// The ring's id.
+    #[must_use]
+    pub fn ring(&self) -> RingId {
+        self.ring
+    }
+
+    /// The present generation.
+    #[must_use]
+    pub fn generation(&self) -> GenerationId {
+        self.generation
+    }
+
+    /// What a console shows.
+    #[must_use]
+    pub fn status(&self) -> HeadStatus {
+        HeadStatus {
+            generation: self.generation,
+            stages: self.links.iter().map(|link| link.stage).collect(),
+            is_ready: self.state == State::Ready,
+            live: self.live.len(),
+            waiting: self.waiting.len(),
+            replaced: self.replaced,
+            replayed_tokens: self.replayed_tokens,
+        }
+    }
+
+    /// The nodes of the present route, shadows included.
+    fn nodes(&self) -> Vec<NodeId> {
+        let all = self.links.iter().flat_map(|link| [Some(link.stage.node), link.stage.shadow]);
+        all.flatten().collect()
+    }
+
+    /// Nodes not to be chosen now.
+    fn excluded_now(&self) -> Vec<NodeId> {
+        self.excluded.keys().copied().collect()
+    }
+
+    fn exclude(&mut self, node: NodeId, now: Moment) {
+        self.excluded.insert(node, now + limits::EXCLUDED_FOR);
+        if self.excluded.len() > limits::EXCLUDED_MAX {
+            let first = self.excluded.iter().min_by_key(|(_, until)| **until);
+            let first = first.map(|(node, _)| *node).expect("there are entries");
+            self.excluded.remove(&first);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Every limit, timeout and default of the swarm.
+
+use std::time::Duration;
+
+/// Descriptors a node remembers. Beyond it the one that expires first goes.
+pub const MEMBERS_MAX: usize = 16_384;
+/// Nodes whose last sequence number is remembered after they left, so that old words of theirs do
+/// not bring them back.
+pub const DEPARTED_MAX: usize = 4096;
+/// How long that is remembered: the longest life of a descriptor.
+pub const DEPARTED_FOR: Duration = Duration::from_secs(21_600);
+/// How often a node describes itself in a small swarm.
+pub const ANNOUNCE_EVERY: Duration = Duration::from_secs(30);
+/// What all descriptors together may cost each node. Beyond it everybody speaks less often, so
+/// that the cost stays the same however many there are.
+pub const GOSSIP_BYTES_PER_MIN: u64 = 40_000;
+/// Descriptors live for so many announcements.
+pub const LIFETIME_ANNOUNCEMENTS: u32 = 3;
+
+/// Leases of one stage at once.
+pub const RINGS_MAX: usize = 256;
+/// Leases of one head on one stage.
+pub const RINGS_PER_HEAD_MAX: usize = 8;
+/// Ended leases whose generation is remembered.
+pub const PAST_RINGS_MAX: usize = 4096;
+/// How long it is remembered, at least that of spec 03, 5.2.
+pub const PAST_RING_FOR: Duration = Duration::from_secs(600);
+/// Frames that wait for an earlier one of the same request.
+pub const EARLY_FRAMES_MAX: usize = 64;
+/// Decode batches in a row while a prompt waits. Then a piece of the prompt is computed.
+pub const DECODE_RUN_MAX: u32 = 8;
+/// When to ask again for layers that are being loaded.
+pub const LOADING_RETRY_MS: u32 = 500;
+
+/// Requests that wait at a head.
+pub const WAITING_MAX: usize = 256;
+/// Pieces of one prompt under way at once.
+pub const PIECES_MAX: usize = 4;
+/// Without progress for so long, a head asks its stages whether they live.
+pub const PROBE_AFTER: Duration = Duration::from_millis(300);
+/// How often it asks again.
+pub const PROBE_EVERY: Duration = Duration::from_millis(200);
+/// Unanswered for so long, a stage is dead. With `PROBE_AFTER` within a second.
+pub const DEAD_AFTER: Duration = Duration::from_millis(600);
+/// Round trips that have to fit into `DEAD_AFTER`, or it is longer.
+pub const DEAD_ROUND_TRIPS: u32 = 3;
+/// All stages live and still nothing comes: the ring is taken apart.
+pub const STALLED_AFTER: Duration = Duration::from_secs(20);
+/// All stages live and have nothing to do for so long, and still nothing comes: rows were lost.
+/// Longer than the largest frame takes on a thin uplink.
+pub const SWALLOWED_AFTER: Duration = Duration::from_secs(4);
+/// How long a stage may take to answer a request for a lease.
+pub const LEASE_ANSWER: Duration = Duration::from_millis(1500);
+/// Renewals per life of a lease.
+pub const RENEWALS_PER_LEASE: u32 = 3;
+/// How long a node that failed is not chosen again.
+pub const EXCLUDED_FOR: Duration = Duration::from_secs(30);
+/// Nodes remembered as failed.
+pub const EXCLUDED_MAX: usize = 256;
+/// First pause before a head without a route tries again; it doubles.
+pub const RETRY_FIRST: Duration = Duration::from_millis(250);
+/// Longest pause.
+pub const RETRY_MAX: Duration = Duration::from_secs(8);
+/// A request without progress for so long fails.
+pub const REQUEST_STALLED: Duration = Duration::from_secs(120);
+/// How often a stage may have no room for a request before it fails.
+pub const REFUSALS_MAX: u32 = 8;
+/// Without requests for so long, a head gives its stages back.
+pub const IDLE_RELEASE: Duration = Duration::from_secs(60);
+
+/// Candidates a planner looks at closely.
+pub const CANDIDATES_MAX: usize = 48;
+/// Partial plans kept per step.
+pub const BEAM: usize = 48;
+/// Longest pipeline that is planned.
+pub const PLAN_STAGES_MAX: usize = 16;
+/// Tokens over which bytes that have to move are counted.
+pub const HORIZON_TOKENS: f64 = 20_000.0;
+/// A new plan must be better by this share before boundaries move.
+pub const GAIN_MIN: f64 = 0.2;
+/// Guess for a node whose speed was not measured, per layer, in nanoseconds.
+pub const UNMEASURED_NS: u32 = 5_000_000;
+/// Guess for a link that was not measured, one way, in microseconds.
+pub const UNMEASURED_US: u32 = 60_000;
+/// What a relay adds to a link for the planner, one way, in microseconds.
+pub const RELAY_US: u32 = 20_000;
+/// Guess for a downlink that was not measured, in bytes per second.
+pub const UNMEASURED_BYTES_PER_S: u64 = 2_500_000;
