@@ -32,6 +32,7 @@ targets! {
     tokenizer_llama2c,
     tokenizer_sentencepiece,
     tokenizer_tiktoken,
+    tool_calls,
     wire_frame,
 }
 
