@@ -18,7 +18,8 @@ const FORMATS: [ToolFormat; 3] = [ToolFormat::Hermes, ToolFormat::Llama, ToolFor
 fn seeds() -> Vec<Vec<u8>> {
     [
         "\u{3}I look.\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": \"}\\\"\"}}\n\
-         </tool_call>\n<tool_call>{\"name\":\"get_weather\",\"arguments\":{\"x\":[1,{}]}}</tool_call> done",
+         </tool_call>\n\
+         <tool_call>{\"name\":\"get_weather\",\"arguments\":{\"x\":[1,{}]}}</tool_call> done",
         "\u{4}<|python_tag|>{\"name\": \"f\", \"parameters\": {\"a\": 1}}; \
          {\"type\": \"function\", \"name\": \"a\\u00e9\", \"parameters\": {}}",
         "\u{5}text [TOOL_CALLS] [{\"name\": \"f\", \"arguments\": {}, \"id\": \"123456789\"}, \
