@@ -14,6 +14,7 @@ macro_rules! targets {
 
 targets! {
     architecture,
+    bundle,
     chat_template,
     digest,
     hf_config,
@@ -31,6 +32,7 @@ targets! {
     tokenizer_llama2c,
     tokenizer_sentencepiece,
     tokenizer_tiktoken,
+    tool_calls,
     wire_frame,
 }
 

@@ -7,6 +7,7 @@
 )]
 
 mod check;
+mod clients;
 mod elf;
 mod emulate;
 mod fuzz_smoke;
@@ -28,6 +29,8 @@ use clap::Parser;
 enum Task {
     /// Run everything a change must pass
     Check(check::Args),
+    /// Try real clients against `shoal up`
+    Clients(clients::Args),
     /// Run a static program on an emulated CPU, for instruction sets this machine lacks
     Emulate(emulate::Args),
     /// Run every fuzz target briefly on the stable compiler
@@ -47,6 +50,7 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Task::parse() {
         Task::Check(args) => check::run(&args),
+        Task::Clients(args) => clients::run(&args),
         Task::Emulate(args) => emulate::run(&args),
         Task::FuzzSmoke(args) => fuzz_smoke::run(&args).map(drop),
         Task::Machine => machine::run(),

@@ -28,12 +28,14 @@ pub(crate) fn run() -> Result<Outcome, TaskError> {
     let mut build = Command::new("cargo");
     build.current_dir(&root).env("RUSTFLAGS", "-C target-feature=+crt-static");
     build.args(["build", "--release", "--locked", "--target", TARGET, "--package", PACKAGE]);
+    let target = root.join("target");
+    build.arg("--target-dir").arg(&target);
     shell::loud(&mut build, "install Rust")?;
 
-    let program = root.join("target").join(TARGET).join("release").join(PROGRAM);
+    let program = target.join(TARGET).join("release").join(PROGRAM);
     let bytes = std::fs::read(&program).at(&program)?;
     check_bytes(&bytes).map_err(TaskError::Refused)?;
-    let version = start_alone(&root.join("target/alone"), &bytes)?;
+    let version = start_alone(&target.join("alone"), &bytes)?;
     println!("{} bytes, static, starts alone: {version}", bytes.len());
     Ok(Outcome::Done)
 }

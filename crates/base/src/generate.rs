@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::{
     Blame, Grammar, Lane, LogprobsRequest, PackageId, Prompt, Sampling, StopRules, TokenId,
+    ToolCalls,
 };
 
 /// One request for text.
@@ -25,6 +26,9 @@ pub struct Request {
     pub lane: Lane,
     /// Requests share cached prefixes only when their salts are equal.
     pub cache_salt: Vec<u8>,
+    /// Control tokens of the answer are written as their names instead of as nothing. Those that
+    /// end the answer never are.
+    pub show_control: bool,
 }
 
 impl Request {
@@ -38,6 +42,7 @@ impl Request {
             logprobs: None,
             lane: Lane::Interactive,
             cache_salt: Vec::new(),
+            show_control: false,
         }
     }
 }
@@ -94,8 +99,8 @@ pub enum TokenEvent {
 /// Why an answer ended. A cut answer never says [`FinishReason::Stop`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinishReason {
-    /// The model ended its turn, or a stop rule matched, or the grammar is complete.
-    Stop,
+    /// The answer is complete.
+    Stop(StopCause),
     /// The token limit or the context was reached.
     Length,
     /// The caller cancelled.
@@ -107,11 +112,27 @@ impl FinishReason {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Stop => "stop",
+            Self::Stop(_) => "stop",
             Self::Length => "length",
             Self::Cancelled => "cancelled",
         }
     }
+}
+
+/// What made an answer complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopCause {
+    /// The model ended its turn.
+    EndOfTurn,
+    /// A stop string appeared.
+    String {
+        /// Its place among [`StopRules::strings`].
+        index: u8,
+    },
+    /// A token of [`StopRules::ids`] was chosen.
+    Token(TokenId),
+    /// The grammar allows nothing more.
+    Grammar,
 }
 
 /// Tokens a request used.
@@ -178,6 +199,8 @@ pub struct ModelCard {
     pub embedding_width: u32,
     /// Whether the package carries a chat template.
     pub chat: bool,
+    /// How it calls tools, if its chat template has a place for them.
+    pub tool_calls: Option<ToolCalls>,
 }
 
 /// Makes text. Implemented by the local engine and by a swarm head.

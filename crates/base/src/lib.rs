@@ -13,16 +13,18 @@ mod limits;
 mod params;
 mod prompt;
 mod token;
+mod tools;
 
 pub use blame::Blame;
 pub use bytes::SharedBytes;
 pub use digest::{Digest, PackageId, ParseDigestError};
 pub use generate::{
     EventSink, FinishReason, Flow, Generate, GenerateError, Generation, ModelCard, Request,
-    Timings, TokenEvent, TokenLogprob, Usage,
+    StopCause, Timings, TokenEvent, TokenLogprob, Usage,
 };
 pub use grammar::Grammar;
 pub use limits::RequestLimits;
 pub use params::{Lane, LogprobsRequest, Sampling, StopRules};
 pub use prompt::Prompt;
 pub use token::TokenId;
+pub use tools::{ToolCalls, ToolFormat};

@@ -8,6 +8,7 @@ pub(crate) mod eval;
 pub(crate) mod model;
 pub(crate) mod run;
 pub(crate) mod serve;
+pub(crate) mod service;
 pub(crate) mod tokenize;
 pub(crate) mod train;
 pub(crate) mod up;

@@ -6,6 +6,7 @@ use serde_json::json;
 use shoal_base::{Blame, GenerateError};
 use shoal_engine::{LoadError, PerplexityError};
 use shoal_kernels::IsaError;
+use shoal_model::bundle::BundleError;
 use shoal_model::export::ExportError;
 use shoal_model::import::ImportError;
 use shoal_model::package::PackageError;
@@ -147,6 +148,17 @@ impl From<ImportError> for Failure {
             ImportError::Source(source) => of_source(source),
             ImportError::Sink { error, .. } => of_io(error),
             ImportError::Stopped => return Self::interrupted(),
+            _ => Code::BadInput,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<BundleError> for Failure {
+    fn from(error: BundleError) -> Self {
+        let code = match &error {
+            BundleError::Io(error) | BundleError::Sink { error, .. } => of_io(error),
+            BundleError::Stopped => return Self::interrupted(),
             _ => Code::BadInput,
         };
         Self::new(code, error.to_string())

@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use serde::Serialize;
 use shoal_base::{FinishReason, Flow, Generate, Request, Timings, TokenEvent, TokenLogprob, Usage};
+use shoal_engine::EngineStats;
 
 use crate::failure::Failure;
 use crate::interrupt;
@@ -50,6 +51,9 @@ struct UsageShape {
 struct TimingsShape {
     prefill_tokens_per_s: Option<f64>,
     decode_tokens_per_s: Option<f64>,
+    /// Tokens that a pass of the model gave where a draft model guessed ahead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens_per_pass: Option<f64>,
 }
 
 impl From<TokenLogprob> for Alternative {
@@ -69,6 +73,17 @@ impl TimingsShape {
         Self {
             prefill_tokens_per_s: rate(computed, timings.prefill_us),
             decode_tokens_per_s: rate(decoded, timings.decode_us),
+            tokens_per_pass: None,
+        }
+    }
+}
+
+impl Answer {
+    /// Adds how well a draft model guessed.
+    pub(crate) fn set_guesses(&mut self, stats: EngineStats) {
+        if stats.guess_passes > 0 {
+            let per_pass = stats.guess_tokens as f64 / stats.guess_passes as f64;
+            self.timings.tokens_per_pass = Some(per_pass);
         }
     }
 }

@@ -1,9 +1,12 @@
 //! From a model file to a package of the store.
 
+use std::fs::File;
+use std::io::{BufReader, Read, Seek as _};
 use std::path::Path;
 
 use shoal_base::{PackageId, TokenId};
 use shoal_engine::Calibration;
+use shoal_model::bundle::{BUNDLE_MAGIC, Bundle};
 use shoal_model::import::{
     FormatChoice, ImportProgress, ImportedBlobs, MapReport, QuantizeError, import_blobs,
     import_tokenizer, planned_bytes,
@@ -13,7 +16,7 @@ use shoal_model::source::{self, WeightSource};
 use shoal_model::tokenizer::{EncodeOptions, Tokenizer, TokenizerSpec};
 use shoal_store::{Import, PackageName};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, at_path};
 use crate::progress::{self, STEPS};
 use crate::session::Session;
 use crate::{interrupt, measure};
@@ -63,9 +66,59 @@ pub(crate) struct Imported {
     /// What the name meant before.
     pub(crate) renamed_from: Option<PackageId>,
     pub(crate) bytes: u64,
-    pub(crate) weights: StoredFormat,
-    /// What quantization cost, over all maps.
-    pub(crate) error: QuantizeError,
+    /// The format of its weights, and what quantization cost over all maps; `None` when a package
+    /// was taken as it is.
+    pub(crate) converted: Option<(StoredFormat, QuantizeError)>,
+}
+
+/// Imports a file or folder: a model, or a package in one file.
+pub(crate) fn import_path(
+    session: &Session,
+    path: &Path,
+    tokenizer: Option<&Path>,
+    options: ImportOptions,
+    name: PackageName,
+) -> Result<Imported, Failure> {
+    let Some((file, bytes)) = open_bundle(path)? else {
+        return import(session, &*open_source(path, tokenizer)?, options, name);
+    };
+    if tokenizer.is_some() || options != ImportOptions::default() {
+        let message = format!("{} is a package already and is taken as it is", path.display());
+        return Err(Failure::usage(message));
+    }
+    interrupt::watch();
+    let bundle = Bundle::open(BufReader::new(file), bytes)?;
+    let bytes = bundle.manifest().blob_bytes();
+    let staged = session.store()?.begin_import(bytes)?;
+    let bar = progress::parts(&format!("importing {}", path.display()), session.json);
+    bar.set_length(bytes);
+    let told = |done| {
+        bar.set_position(done);
+        !interrupt::is_asked()
+    };
+    let manifest = bundle.unpack(&staged, &told)?;
+    bar.finish_and_clear();
+    let committed = staged.commit(&manifest, Some(&name))?;
+    let (id, renamed_from) = (committed.id, committed.renamed_from);
+    Ok(Imported { id, name, renamed_from, bytes, converted: None })
+}
+
+/// The file and its length, if it is a package in one file.
+fn open_bundle(path: &Path) -> Result<Option<(File, u64)>, Failure> {
+    if path.is_dir() {
+        return Ok(None);
+    }
+    let failed = |error: &std::io::Error| at_path(path, error);
+    let mut file = File::open(path).map_err(|error| failed(&error))?;
+    let mut magic = Vec::new();
+    let read = Read::by_ref(&mut file).take(BUNDLE_MAGIC.len() as u64).read_to_end(&mut magic);
+    read.map_err(|error| failed(&error))?;
+    if magic != BUNDLE_MAGIC {
+        return Ok(None);
+    }
+    file.rewind().map_err(|error| failed(&error))?;
+    let bytes = file.metadata().map_err(|error| failed(&error))?.len();
+    Ok(Some((file, bytes)))
 }
 
 /// Opens a model file or folder, with the tokenizer from elsewhere if one is given.
@@ -117,8 +170,7 @@ pub(crate) fn import(
         name,
         renamed_from: committed.renamed_from,
         bytes: manifest.blob_bytes(),
-        weights,
-        error,
+        converted: Some((weights, error)),
     })
 }
 

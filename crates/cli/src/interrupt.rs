@@ -1,4 +1,5 @@
-//! Ctrl-C: the first asks the work to end, the second ends the program.
+//! Ctrl-C, and the signals that end a service: the first asks the work to end, the second ends the
+//! program.
 //!
 //! Work that was cut leaves nothing that is taken for whole, so ending at once is safe as well.
 
@@ -13,8 +14,8 @@ static INSTALLED: Once = Once::new();
 
 type Action = Box<dyn Fn() + Send>;
 
-/// From now on Ctrl-C asks instead of killing. Called when there is work that can be asked to end;
-/// reading standard input cannot.
+/// From now on Ctrl-C, SIGTERM and SIGHUP ask instead of killing. Called when there is work that
+/// can be asked to end; reading standard input cannot.
 pub(crate) fn watch() {
     INSTALLED.call_once(|| {
         // Without a handler Ctrl-C kills, which is safe too.

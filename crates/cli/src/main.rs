@@ -7,11 +7,13 @@
 
 mod commands;
 mod config;
+mod embedded;
 mod failure;
 mod generation;
 mod import;
 mod input;
 mod interrupt;
+mod kept;
 mod measure;
 mod memory;
 mod models;

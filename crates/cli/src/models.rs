@@ -1,4 +1,5 @@
-//! What `--model` means: a name, an id, the beginning of an id, or the path of a model file.
+//! What `--model` means: a name, an id, the beginning of an id, a model inside the program, or the
+//! path of a model file.
 //!
 //! A path is imported once. The package gets a name made of the file's name and a digest of what
 //! identifies its files, so the next run finds it, and a changed file is imported anew.
@@ -15,9 +16,9 @@ use shoal_model::tokenizer::{Tokenizer, TokenizerSpec};
 use shoal_store::{PackageName, StoreError};
 
 use crate::failure::{Code, Failure, at_path};
-use crate::import::{ImportOptions, import, name_of, open_source};
+use crate::import::{ImportOptions, import_path, name_of};
 use crate::session::Session;
-use crate::{memory, output, progress};
+use crate::{embedded, memory, output, progress};
 
 const DOMAIN: &str = "shoal/imported-files/v1";
 /// Digits of the digest in a name: enough to tell the files of one user apart.
@@ -29,7 +30,7 @@ const STEM_BYTES_MAX: usize = 80;
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ModelName {
     /// Name, id or beginning of an id of a package, or the path of a model file or folder
-    #[arg(long, short, value_name = "MODEL")]
+    #[arg(long, short, value_name = "MODEL", default_value = embedded::DEFAULT)]
     pub(crate) model: String,
 }
 
@@ -49,13 +50,16 @@ pub(crate) fn find(session: &Session, what: &str) -> Result<Package, Failure> {
     let store = session.store()?;
     match store.find(what) {
         Ok(id) => Ok(store.package(id)?),
-        Err(StoreError::NotFound { .. }) if Path::new(what).exists() => {
-            from_path(session, Path::new(what))
-        }
-        Err(StoreError::NotFound { .. }) => Err(Failure::new(
-            Code::NotFound,
-            format!("{what:?} is neither a package nor a file; `shoal model list` shows packages"),
-        )),
+        Err(StoreError::NotFound { .. }) => match embedded::install(session, what)? {
+            Some(id) => Ok(store.package(id)?),
+            None if Path::new(what).exists() => from_path(session, Path::new(what)),
+            None => Err(Failure::new(
+                Code::NotFound,
+                format!(
+                    "{what:?} is neither a package nor a file; `shoal model list` shows packages"
+                ),
+            )),
+        },
         Err(error) => Err(error.into()),
     }
 }
@@ -66,8 +70,7 @@ fn from_path(session: &Session, path: &Path) -> Result<Package, Failure> {
     if let Ok(id) = store.find(name.as_str()) {
         return Ok(store.package(id)?);
     }
-    let source = open_source(path, None)?;
-    let imported = import(session, &*source, ImportOptions::default(), name)?;
+    let imported = import_path(session, path, None, ImportOptions::default(), name)?;
     if !session.json {
         output::note(&format!("imported {} as {}", path.display(), imported.name));
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    bench, chat, completions, doctor, eval, model, run, serve, tokenize, train, up,
+    bench, chat, completions, doctor, eval, model, run, serve, service, tokenize, train, up,
 };
 use crate::failure::{Code, Failure};
 use crate::output;
@@ -28,6 +28,9 @@ enum Command {
     Up(up::Args),
     /// Compute layers of a model for other nodes
     Serve(serve::Args),
+    /// Keep `up` running with systemd
+    #[command(subcommand)]
+    Service(service::Command),
     /// Answer one prompt
     Run(run::Args),
     /// Talk with a model
@@ -76,6 +79,7 @@ fn dispatch(program: Program) -> Result<ExitCode, Failure> {
     match program.command {
         Command::Up(args) => up::run(&session, &args),
         Command::Serve(args) => serve::run(&session, &args),
+        Command::Service(command) => service::run(&session, &command),
         Command::Run(args) => run::run(&session, &args),
         Command::Chat(args) => chat::run(&session, &args),
         Command::Model(command) => model::run(&session, &command),
@@ -86,6 +90,16 @@ fn dispatch(program: Program) -> Result<ExitCode, Failure> {
         Command::Doctor(args) => doctor::run(&session, &args),
         Command::Completions(args) => completions::run(&args),
     }
+}
+
+/// Refuses arguments that `up` would refuse.
+pub(crate) fn check_up(arguments: &[String]) -> Result<(), Failure> {
+    let words = ["shoal", "up"].into_iter().chain(arguments.iter().map(String::as_str));
+    let parsed = Program::try_parse_from(words);
+    parsed.map(drop).map_err(|error| {
+        let message = error.render().to_string();
+        Failure::usage(message.trim().trim_start_matches("error: "))
+    })
 }
 
 /// Help and version are answers; the rest are errors.

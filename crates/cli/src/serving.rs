@@ -73,8 +73,9 @@ impl OnDemand {
     }
 
     /// Loads the default model.
-    pub(crate) fn load_first(&self) -> Result<Option<Arc<LocalEngine>>, LoadError> {
-        self.slots.first().map(|slot| slot.load(self.options)).transpose()
+    pub(crate) fn load_first(&self) -> Result<Option<Arc<dyn Generate>>, LoadError> {
+        let first = self.slots.first().map(|slot| slot.load(self.options)).transpose()?;
+        Ok(first.map(|engine| engine as Arc<dyn Generate>))
     }
 
     /// Unloads models that nobody uses or has asked for since `age`.

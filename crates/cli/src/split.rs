@@ -60,9 +60,9 @@ impl Split {
         Ok(Self { rings, _node: node, _stages: stages })
     }
 
-    /// Whether the first model has a chat template.
-    pub(crate) fn chat(&self) -> bool {
-        self.rings.first().is_some_and(|(_, ring)| ring.card().chat)
+    /// The ring of the first model.
+    pub(crate) fn first(&self) -> Option<Arc<dyn Generate>> {
+        self.rings.first().map(|(_, ring)| Arc::clone(ring) as Arc<dyn Generate>)
     }
 }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use shoal_base::{
-    FinishReason, GenerateError, Request, StopRules, TokenEvent, TokenId, TokenLogprob,
+    FinishReason, GenerateError, Request, StopCause, StopRules, TokenEvent, TokenId, TokenLogprob,
 };
 use shoal_model::sampler::{Sampled, Sampler};
 use shoal_model::tokenizer::{ControlTokens, DecodeFrom, Detokenizer, Tokenizer};
@@ -58,7 +58,11 @@ impl Answer {
     ) -> Self {
         let sampler = Sampler::new(request.sampling.clone(), request.logprobs, prompt);
         let from = if prompt.is_empty() { DecodeFrom::Start } else { DecodeFrom::Middle };
-        let detokenizer = Detokenizer::new(Arc::clone(&tokenizer), from, ControlTokens::Skip);
+        let control = match request.show_control {
+            true => ControlTokens::Show,
+            false => ControlTokens::Skip,
+        };
+        let detokenizer = Detokenizer::new(Arc::clone(&tokenizer), from, control);
         Self {
             tokenizer,
             sampler,
@@ -100,25 +104,26 @@ impl Answer {
         let id = sampled.id;
         self.count += 1;
         self.sampler.commit(id);
-        if self.ends(id) {
-            return Ok(Next::End { event: None, reason: FinishReason::Stop, text: self.finish() });
+        if let Some(cause) = self.end_at(id) {
+            let reason = FinishReason::Stop(cause);
+            return Ok(Next::End { event: None, reason, text: self.finish() });
         }
         if let Some(constraint) = &mut self.constraint {
             constraint.commit(id)?;
         }
         let piece = self.detokenizer.push(id).expect("sampled ids are in the vocabulary");
         let (text, stopped) = match self.matcher.push(&piece) {
-            Passed::Text(text) => (text, false),
-            Passed::Stopped(text) => (text, true),
+            Passed::Text(text) => (text, None),
+            Passed::Stopped(text, index) => (text, Some(StopCause::String { index })),
         };
         let event = self.event(sampled, text);
-        if stopped {
-            let text = String::new();
-            return Ok(Next::End { event: Some(event), reason: FinishReason::Stop, text });
+        if let Some(cause) = stopped {
+            let (reason, text) = (FinishReason::Stop(cause), String::new());
+            return Ok(Next::End { event: Some(event), reason, text });
         }
         let complete = self.constraint.as_ref().is_some_and(Constraint::is_complete);
         let reason = match (complete, self.count >= self.limit) {
-            (true, _) => FinishReason::Stop,
+            (true, _) => FinishReason::Stop(StopCause::Grammar),
             (_, true) => FinishReason::Length,
             _ => return Ok(Next::Token(id, event)),
         };
@@ -133,9 +138,14 @@ impl Answer {
         text
     }
 
-    fn ends(&self, id: TokenId) -> bool {
+    /// What ends the answer at this token, if anything does.
+    fn end_at(&self, id: TokenId) -> Option<StopCause> {
+        if self.stop.ids.contains(&id) {
+            return Some(StopCause::Token(id));
+        }
         let end_of_turn = &self.tokenizer.spec().special.end_of_turn;
-        !self.stop.ignore_end_of_turn && end_of_turn.contains(&id) || self.stop.ids.contains(&id)
+        let ends = !self.stop.ignore_end_of_turn && end_of_turn.contains(&id);
+        ends.then_some(StopCause::EndOfTurn)
     }
 
     fn event(&self, sampled: Sampled, text: String) -> TokenEvent {

@@ -48,6 +48,7 @@ impl Intake {
             context_tokens: architecture.context_tokens.min(positions_max),
             embedding_width: architecture.model_width,
             chat: package.manifest().chat_template.is_some(),
+            tool_calls: prompts.tool_calls(),
         };
         Ok(Self { card, grammars: Grammars::new(Arc::clone(&tokenizer)), tokenizer, prompts })
     }

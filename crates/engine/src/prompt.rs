@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use shoal_base::{GenerateError, Prompt, RequestLimits, TokenId};
+use shoal_base::{GenerateError, Prompt, RequestLimits, TokenId, ToolCalls};
 use shoal_model::package::Package;
 use shoal_model::template::{ChatTemplate, TemplateDate, TemplateInput};
-use shoal_model::tokenizer::{EncodeError, EncodeOptions, Tokenizer};
+use shoal_model::tokenizer::{EncodeError, EncodeOptions, TokenKind, Tokenizer};
 
 use crate::LoadError;
 
@@ -30,6 +30,17 @@ impl Prompts {
         };
         let (bos, eos) = (name(special.bos), name(special.eos));
         Ok(Self { tokenizer, template, bos, eos })
+    }
+
+    /// How the model calls tools, if its template has a place for them.
+    pub(crate) fn tool_calls(&self) -> Option<ToolCalls> {
+        let format = self.template.as_ref()?.tool_format()?;
+        let is_marker = |id: &TokenId| {
+            self.tokenizer.token_kind(*id) == Some(TokenKind::Control)
+                && self.tokenizer.token_name(*id) == Some(format.marker().as_bytes())
+        };
+        let marker = (0..self.tokenizer.vocab_count()).map(TokenId).find(is_marker);
+        Some(ToolCalls { format, marker })
     }
 
     /// The ids of a prompt.

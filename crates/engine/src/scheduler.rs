@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use shoal_base::{FinishReason, GenerateError, Lane, PackageId, TokenEvent, TokenId};
+use shoal_base::{FinishReason, GenerateError, Lane, PackageId, StopCause, TokenEvent, TokenId};
 
 use crate::draft::{Draft, Guess};
 use crate::prefix::PrefixChain;
@@ -269,7 +269,8 @@ impl Scheduler {
                 running.work.pool(&state);
             }
             let done = running.computed == running.tokens.len();
-            return Ok(done.then(|| (FinishReason::Stop, String::new())));
+            let reason = FinishReason::Stop(StopCause::EndOfTurn);
+            return Ok(done.then(|| (reason, String::new())));
         }
         let first_logits = part.logits_rows().start;
         if let Some(fault) = fault.filter(|fault| fault.row < first_logits) {

@@ -77,7 +77,7 @@ impl Stats {
 
     pub(crate) fn finished(&self, reason: FinishReason) {
         let index = match reason {
-            FinishReason::Stop => 0,
+            FinishReason::Stop(_) => 0,
             FinishReason::Length => 1,
             FinishReason::Cancelled => 2,
         };

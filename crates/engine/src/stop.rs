@@ -5,8 +5,8 @@
 pub(crate) enum Passed {
     /// Text that cannot be part of a stop string any more.
     Text(String),
-    /// Text before a stop string, which was found: the answer ends here.
-    Stopped(String),
+    /// Text before the stop string at this place, which was found: the answer ends here.
+    Stopped(String, u8),
 }
 
 /// Holds back text that may be the beginning of a stop string.
@@ -15,26 +15,28 @@ pub(crate) enum Passed {
 /// string begins in what was passed on.
 #[derive(Clone, Debug)]
 pub(crate) struct StopMatcher {
-    strings: Vec<String>,
+    /// With their places in the request.
+    strings: Vec<(u8, String)>,
     held: String,
 }
 
 impl StopMatcher {
     /// A matcher for `strings`; empty ones never match.
     pub(crate) fn new(strings: &[String]) -> Self {
-        let strings = strings.iter().filter(|s| !s.is_empty()).cloned().collect();
+        let places = (0..=u8::MAX).zip(strings.iter().cloned());
+        let strings = places.filter(|(_, string)| !string.is_empty()).collect();
         Self { strings, held: String::new() }
     }
 
     /// Takes more text.
     pub(crate) fn push(&mut self, text: &str) -> Passed {
         self.held.push_str(text);
-        let first = self.strings.iter().filter_map(|s| self.held.find(s.as_str())).min();
-        if let Some(at) = first {
+        let found = |(place, s): &(u8, String)| Some((self.held.find(s.as_str())?, *place));
+        if let Some((at, place)) = self.strings.iter().filter_map(found).min() {
             self.held.truncate(at);
-            return Passed::Stopped(std::mem::take(&mut self.held));
+            return Passed::Stopped(std::mem::take(&mut self.held), place);
         }
-        let keep = self.strings.iter().map(|s| overlap(&self.held, s)).max().unwrap_or(0);
+        let keep = self.strings.iter().map(|(_, s)| overlap(&self.held, s)).max().unwrap_or(0);
         let rest = self.held.split_off(self.held.len() - keep);
         Passed::Text(std::mem::replace(&mut self.held, rest))
     }
@@ -67,7 +69,7 @@ mod tests {
         let mut matcher = StopMatcher::new(&["END".to_owned(), "###".to_owned()]);
         assert_eq!(matcher.push("one E"), Passed::Text("one ".to_owned()));
         assert_eq!(matcher.push("N"), Passed::Text(String::new()));
-        assert_eq!(matcher.push("Dx"), Passed::Stopped(String::new()));
+        assert_eq!(matcher.push("Dx"), Passed::Stopped(String::new(), 0));
     }
 
     #[test]
@@ -77,6 +79,16 @@ mod tests {
         assert_eq!(matcher.push("ac"), Passed::Text("aaac".to_owned()));
         assert_eq!(matcher.push("é a"), Passed::Text("é ".to_owned()));
         assert_eq!(matcher.finish(), "a");
+    }
+
+    fn text_holds(stops: &[String], place: u8, text: &[char]) -> bool {
+        text.iter().collect::<String>().contains(&stops[usize::from(place)])
+    }
+
+    #[test]
+    fn the_string_that_was_found_is_told() {
+        let mut matcher = StopMatcher::new(&["b".to_owned(), "a".to_owned()]);
+        assert_eq!(matcher.push("xab"), Passed::Stopped("x".to_owned(), 1));
     }
 
     proptest! {
@@ -95,7 +107,8 @@ mod tests {
             for piece in chars.chunks(cut) {
                 match matcher.push(&piece.iter().collect::<String>()) {
                     Passed::Text(text) => passed += &text,
-                    Passed::Stopped(text) => {
+                    Passed::Stopped(text, place) => {
+                        prop_assert!(text_holds(&stops, place, &chars));
                         passed += &text;
                         stopped = true;
                         break;

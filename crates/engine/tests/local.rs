@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use shoal_base::{
     FinishReason, Flow, Generate, GenerateError, Grammar, Lane, LogprobsRequest, Prompt, Request,
-    Sampling, StopRules, TokenEvent, TokenId, Usage,
+    Sampling, StopCause, StopRules, TokenEvent, TokenId, ToolCalls, ToolFormat, Usage,
 };
 use shoal_engine::{EngineOptions, LocalEngine};
 use shoal_model::package::{InputFormat, Package, StoredFormat};
@@ -64,7 +64,7 @@ fn collect(events: &Receiver<TokenEvent>) -> Whole {
     let mut whole = Whole {
         ids: vec![],
         text: String::new(),
-        reason: FinishReason::Stop,
+        reason: FinishReason::Cancelled,
         usage: Usage::default(),
     };
     loop {
@@ -156,16 +156,30 @@ fn stop_rules_end_answers_where_they_say() {
     let mut by_id = request("seed", 3, 40);
     by_id.stop.ids = vec![TokenId(id)];
     let stopped = answer(&engine, by_id);
-    assert_eq!((stopped.reason, &stopped.ids[..]), (FinishReason::Stop, &whole.ids[..first]));
+    let reason = FinishReason::Stop(StopCause::Token(TokenId(id)));
+    assert_eq!((stopped.reason, &stopped.ids[..]), (reason, &whole.ids[..first]));
 
     let characters: Vec<char> = whole.text.chars().filter(|c| c.is_ascii_graphic()).collect();
     if let Some(&character) = characters.first() {
         let mut by_string = request("seed", 3, 40);
-        by_string.stop.strings = vec![character.to_string()];
+        by_string.stop.strings = vec!["no such text".to_owned(), character.to_string()];
         let stopped = answer(&engine, by_string);
-        assert_eq!(stopped.reason, FinishReason::Stop);
+        assert_eq!(stopped.reason, FinishReason::Stop(StopCause::String { index: 1 }));
         assert_eq!(stopped.text, whole.text.split(character).next().expect("split gives a part"));
     }
+}
+
+#[test]
+fn the_card_tells_how_tools_are_called() {
+    let card = |template: &str| {
+        let model = TinyModel::new(tiny_architecture(), 1).with_template(template);
+        let package = import(&model, StoredFormat::I8, InputFormat::A8);
+        let engine = LocalEngine::open(&package, "m", None, options()).expect("it loads");
+        engine.card().tool_calls
+    };
+    assert_eq!(card(TEMPLATE), None);
+    let hermes = Some(ToolCalls { format: ToolFormat::Hermes, marker: None });
+    assert_eq!(card("{{ tools }}<tool_call>"), hermes);
 }
 
 #[test]
@@ -209,7 +223,7 @@ fn grammars_hold_for_every_answer() {
         request.stop.ignore_end_of_turn = false;
         request.sampling.grammar = Some(Grammar::JsonSchema(schema.clone()));
         let whole = answer(&engine, request);
-        if whole.reason == FinishReason::Stop {
+        if whole.reason != FinishReason::Length {
             let value: serde_json::Value = serde_json::from_str(&whole.text).expect("it is JSON");
             assert!(value["n"].is_number() && value["ok"].is_boolean(), "{value}");
         }

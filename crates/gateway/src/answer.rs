@@ -15,6 +15,16 @@ use crate::error::ApiError;
 use crate::limits::EVENTS_BEHIND_MAX;
 use crate::metrics::Meter;
 
+/// Whether all answers of a request are complete; goes with a response whose body is a stream.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Whole(Arc<AtomicBool>);
+
+impl Whole {
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// Answers in progress.
 pub(crate) struct Answers {
     events: mpsc::Receiver<(usize, TokenEvent)>,
@@ -24,6 +34,8 @@ pub(crate) struct Answers {
     is_behind: Arc<AtomicBool>,
     phase: watch::Receiver<Phase>,
     meter: Meter,
+    unfinished: usize,
+    whole: Whole,
 }
 
 struct Sink {
@@ -57,13 +69,27 @@ impl Answers {
         let is_behind = Arc::new(AtomicBool::new(false));
         let generations = Vec::with_capacity(requests.len());
         let held = Arc::clone(&model);
-        let mut answers = Self { events, generations, _model: held, is_behind, phase, meter };
+        let mut answers = Self {
+            events,
+            generations,
+            _model: held,
+            is_behind,
+            phase,
+            meter,
+            unfinished: requests.len(),
+            whole: Whole::default(),
+        };
         for (index, request) in requests.into_iter().enumerate() {
             let events = sender.clone();
             let sink = Sink { index, events, is_behind: Arc::clone(&answers.is_behind) };
             answers.generations.push(model.submit(request, Box::new(sink))?);
         }
         Ok(answers)
+    }
+
+    /// Becomes true when all of them are complete.
+    pub(crate) fn whole(&self) -> Whole {
+        self.whole.clone()
     }
 
     /// The next event of any answer, and which answer it is of. An error is the end of all.
@@ -82,6 +108,11 @@ impl Answers {
         match event {
             TokenEvent::Failed(error) => Err(error.into()),
             TokenEvent::Finished { reason: FinishReason::Cancelled, .. } => Err(ApiError::Cut),
+            TokenEvent::Finished { .. } => {
+                self.unfinished = self.unfinished.saturating_sub(1);
+                self.whole.0.store(self.unfinished == 0, Ordering::Release);
+                Ok((index, event))
+            }
             event => Ok((index, event)),
         }
     }

@@ -7,6 +7,7 @@ use shoal_base::Generate;
 use tokio::sync::watch;
 
 use crate::error::ApiError;
+use crate::idempotency::{KeptAnswers, UnderWay};
 use crate::keys::ApiKeys;
 use crate::metrics::Metrics;
 use crate::models::{Models, OpenError};
@@ -28,6 +29,9 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     pub(crate) keys: Option<ApiKeys>,
     pub(crate) hosts: Vec<String>,
+    /// Where answers are kept for requests with an `Idempotency-Key`.
+    pub(crate) kept: Option<Arc<dyn KeptAnswers>>,
+    pub(crate) under_way: UnderWay,
     pub(crate) phase: watch::Receiver<Phase>,
     /// When the server started, for clients that want to know when a model was made.
     pub(crate) started_unix_s: u64,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
@@ -11,21 +12,29 @@ use shoal_base::{LogprobsRequest, Prompt, Request, RequestLimits};
 use crate::app::App;
 use crate::body;
 use crate::error::ApiError;
+use crate::guard::Caller;
 use crate::limits::{CHOICES_MAX, MESSAGES_MAX};
 use crate::params::{CHAT, Fields};
 use crate::reply::{Order, Shape, reply};
 use crate::sampling;
+use crate::tools::{self, CallIds, ToolUse, call_of};
 
 /// Roles, and the role a template knows them by.
-const ROLES: [(&str, &str); 4] =
-    [("system", "system"), ("developer", "system"), ("user", "user"), ("assistant", "assistant")];
+const ROLES: [(&str, &str); 5] = [
+    ("system", "system"),
+    ("developer", "system"),
+    ("user", "user"),
+    ("assistant", "assistant"),
+    ("tool", "tool"),
+];
 
 pub(crate) async fn completions(
     State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
     body: Body,
 ) -> Result<Response, ApiError> {
     let order = order(&body::read(body).await?)?;
-    reply(app, order).await
+    reply(app, &caller, order).await
 }
 
 /// Understands a request.
@@ -38,8 +47,23 @@ pub(crate) fn order(body: &[u8]) -> Result<Order, ApiError> {
     request.logprobs = logprobs(&mut fields)?;
     let choices_per_prompt = choices(&mut fields)?;
     let (stream, include_usage) = sampling::stream(&mut fields)?;
-    let prompts = vec![request];
-    Ok(Order { model, shape: Shape::Chat, prompts, choices_per_prompt, stream, include_usage })
+    let tools = tools(&mut fields)?;
+    Ok(Order {
+        model,
+        shape: Shape::Chat,
+        prompts: vec![request],
+        choices_per_prompt,
+        stream,
+        include_usage,
+        tools,
+    })
+}
+
+/// `tools`, `tool_choice` and `parallel_tool_calls`.
+fn tools(fields: &mut Fields) -> Result<Option<ToolUse>, ApiError> {
+    let list = tools::chat_tools(fields.take("tools"))?;
+    let choice = tools::choice(fields.take("tool_choice"), true)?;
+    ToolUse::new(list, choice, fields.flag("parallel_tool_calls")?.unwrap_or(true))
 }
 
 /// `n`.
@@ -59,8 +83,10 @@ pub(crate) fn prompt(fields: &mut Fields, opens_turn: bool) -> Result<Prompt, Ap
         let rule = format!("has from 1 to {MESSAGES_MAX} messages");
         return Err(ApiError::parameter("messages", rule));
     }
+    let mut ids = CallIds::default();
     let messages = messages.into_iter().enumerate();
-    let messages = messages.map(|(index, value)| message(value, &format!("messages[{index}]")));
+    let messages =
+        messages.map(|(index, value)| message(value, &format!("messages[{index}]"), &mut ids));
     let variables = match fields.take("chat_template_kwargs") {
         None => Map::new(),
         Some(Value::Object(variables)) => variables,
@@ -74,34 +100,103 @@ pub(crate) fn prompt(fields: &mut Fields, opens_turn: bool) -> Result<Prompt, Ap
     })
 }
 
-fn message(value: Value, place: &str) -> Result<Value, ApiError> {
-    let known = ["role", "content", "name", "refusal", "annotations", "audio", "tool_calls"];
+fn message(value: Value, place: &str, ids: &mut CallIds) -> Result<Value, ApiError> {
+    let known = [
+        "role",
+        "content",
+        "name",
+        "refusal",
+        "annotations",
+        "audio",
+        "function_call",
+        "tool_calls",
+        "tool_call_id",
+    ];
     let mut fields = Fields::inner(value, place, &known)?;
     let refuse = |name: &str, rule: &str| Err(ApiError::parameter(format!("{place}.{name}"), rule));
     let Some(role) = fields.text("role")? else {
         return Err(ApiError::Missing { name: format!("{place}.role") });
     };
     let Some((_, role)) = ROLES.iter().find(|(known, _)| *known == role) else {
-        return refuse("role", "is \"system\", \"developer\", \"user\" or \"assistant\"");
+        return refuse("role", "is \"system\", \"developer\", \"user\", \"assistant\" or \"tool\"");
     };
     // Clients send back whole answers, in which these are empty.
-    for name in ["refusal", "audio"] {
+    for name in ["refusal", "audio", "function_call"] {
         if fields.take(name).is_some() {
             return refuse(name, "is not supported here; leave it out");
         }
     }
-    for name in ["annotations", "tool_calls"] {
-        if fields.take(name).is_some_and(|value| value != Value::Array(Vec::new())) {
-            return refuse(name, "is not supported here; leave it out");
-        }
+    if fields.take("annotations").is_some_and(|value| value != Value::Array(Vec::new())) {
+        return refuse("annotations", "is not supported here; leave it out");
     }
+    let calls = calls(fields.take("tool_calls"), place, ids)?;
+    if !calls.is_empty() && *role != "assistant" {
+        return refuse("tool_calls", "is for the role \"assistant\"");
+    }
+    let content = match fields.take("content") {
+        Some(value) => content(value, place)?,
+        None if !calls.is_empty() => String::new(),
+        None => return Err(ApiError::Missing { name: format!("{place}.content") }),
+    };
     let mut message = Map::new();
     message.insert("role".to_owned(), (*role).into());
-    message.insert("content".to_owned(), content(fields.need("content")?, place)?.into());
-    if let Some(name) = fields.text("name")? {
+    message.insert("content".to_owned(), content.into());
+    if !calls.is_empty() {
+        message.insert("tool_calls".to_owned(), calls.into());
+    }
+    let mut name = fields.text("name")?;
+    match (*role, fields.text("tool_call_id")?) {
+        ("tool", Some(id)) => {
+            let Some(called) = ids.name(&id) else {
+                return refuse("tool_call_id", "is the id of a call in an earlier message");
+            };
+            name = name.or_else(|| Some(called.to_owned()));
+            message.insert("tool_call_id".to_owned(), id.into());
+        }
+        ("tool", None) => {
+            return Err(ApiError::Missing { name: format!("{place}.tool_call_id") });
+        }
+        (_, Some(_)) => return refuse("tool_call_id", "is for the role \"tool\""),
+        (_, None) => {}
+    }
+    if let Some(name) = name {
         message.insert("name".to_owned(), name.into());
     }
     Ok(message.into())
+}
+
+/// `tool_calls` of a message.
+fn calls(value: Option<Value>, place: &str, ids: &mut CallIds) -> Result<Vec<Value>, ApiError> {
+    let values = match value {
+        None => return Ok(Vec::new()),
+        Some(Value::Array(values)) if values.len() <= CHOICES_MAX => values,
+        Some(_) => {
+            let rule = format!("is a list of at most {CHOICES_MAX} calls");
+            return Err(ApiError::parameter(format!("{place}.tool_calls"), rule));
+        }
+    };
+    let values = values.into_iter().enumerate();
+    let call = |(index, value)| {
+        let place = format!("{place}.tool_calls[{index}]");
+        // Pieces of streams carry an index, which some clients keep.
+        let mut call = Fields::inner(value, &place, &["id", "type", "function", "index"])?;
+        call.whole("index")?;
+        if call.text("type")?.is_some_and(|kind| kind != "function") {
+            return Err(ApiError::parameter(call.name("type"), "is \"function\""));
+        }
+        let id = call.text("id")?;
+        let id = id.ok_or_else(|| ApiError::Missing { name: call.name("id") })?;
+        let place = call.name("function");
+        let mut function = Fields::inner(call.need("function")?, &place, &["name", "arguments"])?;
+        let name = function.text("name")?;
+        let name = name.ok_or_else(|| ApiError::Missing { name: function.name("name") })?;
+        let arguments = function.text("arguments")?;
+        let arguments =
+            arguments.ok_or_else(|| ApiError::Missing { name: function.name("arguments") })?;
+        ids.add(&id, &name);
+        Ok(call_of(&id, &name, &arguments))
+    };
+    values.map(call).collect()
 }
 
 /// The text of a message: as it is, or in parts.
@@ -181,6 +276,11 @@ mod tests {
         let answer =
             json!({"role": "assistant", "content": "x", "refusal": null, "tool_calls": []});
         assert_eq!(one(answer), None);
+        let function = json!({"name": "f", "arguments": "{}"});
+        let call = json!({"id": "c", "type": "function", "function": function, "index": 0});
+        let called = json!({"role": "assistant", "content": null, "tool_calls": [call]});
+        let result = |id: &str| json!({"role": "tool", "content": "x", "tool_call_id": id});
+        assert_eq!(messages(json!([called, result("c")])), None);
         let wrong = [
             (json!([]), "messages"),
             (json!("x"), "messages"),
@@ -201,7 +301,24 @@ mod tests {
             ),
             (
                 json!([{"role": "assistant", "content": "", "tool_calls": [{}]}]),
+                "messages[0].tool_calls[0].id",
+            ),
+            (json!([called, result("d")]), "messages[1].tool_call_id"),
+            (json!([{"role": "tool", "content": "x"}]), "messages[0].tool_call_id"),
+            (
+                json!([{"role": "user", "content": "x", "tool_calls": [call]}]),
                 "messages[0].tool_calls",
+            ),
+            (
+                json!([{
+                    "role": "assistant",
+                    "tool_calls": [{"id": "c", "function": {"name": "f"}}],
+                }]),
+                "messages[0].tool_calls[0].function.arguments",
+            ),
+            (
+                json!([{"role": "assistant", "content": "x", "function_call": function}]),
+                "messages[0].function_call",
             ),
         ];
         for (value, name) in wrong {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
@@ -12,6 +13,7 @@ use crate::app::App;
 use crate::body;
 use crate::chat::{choices, top_count};
 use crate::error::ApiError;
+use crate::guard::Caller;
 use crate::limits::CHOICES_MAX;
 use crate::params::{COMPLETIONS, Fields};
 use crate::reply::{Order, Shape, reply};
@@ -22,10 +24,11 @@ const TOKENS_DEFAULT: u32 = 16;
 
 pub(crate) async fn completions(
     State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
     body: Body,
 ) -> Result<Response, ApiError> {
     let order = order(&body::read(body).await?)?;
-    reply(app, order).await
+    reply(app, &caller, order).await
 }
 
 /// Understands a request.
@@ -46,7 +49,15 @@ pub(crate) fn order(body: &[u8]) -> Result<Order, ApiError> {
     }
     let (stream, include_usage) = sampling::stream(&mut fields)?;
     let prompts = prompts.into_iter().map(|prompt| Request { prompt, ..request.clone() }).collect();
-    Ok(Order { model, shape: Shape::Text, prompts, choices_per_prompt, stream, include_usage })
+    Ok(Order {
+        model,
+        shape: Shape::Text,
+        prompts,
+        choices_per_prompt,
+        stream,
+        include_usage,
+        tools: None,
+    })
 }
 
 /// One or several texts, or token ids of one or several texts.

@@ -44,6 +44,10 @@ pub(crate) enum ApiError {
     Origin,
     #[error("no valid API key; send `Authorization: Bearer KEY`")]
     Key,
+    #[error("this Idempotency-Key was used for another request")]
+    KeyReused,
+    #[error("kept answers cannot be read now")]
+    NotKept,
     #[error("there is nothing at this path")]
     NotFound,
     #[error("this path does not take this method")]
@@ -62,6 +66,7 @@ impl ApiError {
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Open(OpenError::Unknown { .. }) | Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Host | Self::Origin => StatusCode::FORBIDDEN,
             Self::Key => StatusCode::UNAUTHORIZED,
             Self::Generate(GenerateError::Overloaded { .. }) => StatusCode::TOO_MANY_REQUESTS,
@@ -69,6 +74,7 @@ impl ApiError {
             Self::Generate(GenerateError::ShuttingDown)
             | Self::Open(OpenError::Unavailable { .. })
             | Self::Cut
+            | Self::NotKept
             | Self::Lost => StatusCode::SERVICE_UNAVAILABLE,
             Self::Generate(error) => match error.blame() {
                 Blame::Caller => StatusCode::BAD_REQUEST,
@@ -108,6 +114,8 @@ impl ApiError {
             Self::Host => "host_not_allowed",
             Self::Origin => "origin_not_allowed",
             Self::Key => "invalid_api_key",
+            Self::KeyReused => "idempotency_key_reused",
+            Self::NotKept => "kept_answers_unreadable",
             Self::NotFound => "not_found",
             Self::Method => "method_not_allowed",
             Self::Generate(_) => return None,
@@ -135,6 +143,7 @@ impl ApiError {
                 Some("messages")
             }
             Self::Open(OpenError::Unknown { .. }) => Some("model"),
+            Self::KeyReused => Some("Idempotency-Key"),
             _ => None,
         }
     }

@@ -29,10 +29,17 @@ const OPEN_PATHS: [&str; 8] = [
 ];
 
 /// Checks a request, and marks its answer.
-pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub(crate) async fn guard(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let path = request.uri().path().to_owned();
     let mut response = match check(&app, &request) {
-        Ok(()) => next.run(request).await,
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
         Err(error) if path == messages::PATH => messages::refused(&error),
         Err(error) => error.into_response(),
     };
@@ -47,6 +54,34 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
     response
 }
 
+/// Who asks: the holder of a key, or anybody.
+///
+/// Callers share nothing with one another: neither cached prefixes, whose speed would tell what
+/// others asked, nor answers kept for an `Idempotency-Key`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Caller {
+    salt: Vec<u8>,
+}
+
+impl Caller {
+    fn of(key: &[u8]) -> Self {
+        Self { salt: blake3::derive_key("shoal/caller/v1", key).to_vec() }
+    }
+
+    /// Bytes that no other caller has; none, when anybody may ask.
+    pub(crate) fn salt(&self) -> &[u8] {
+        &self.salt
+    }
+
+    /// Keeps the cached prefixes of a request apart from those of other callers. Within one
+    /// caller, those of different `cache_salt`s are apart as well.
+    pub(crate) fn salt_request(&self, request: &mut shoal_base::Request) {
+        if !self.salt.is_empty() {
+            request.cache_salt.splice(0..0, self.salt.iter().copied());
+        }
+    }
+}
+
 /// 128 random bits.
 pub(crate) fn random_id() -> String {
     let mut bytes = [0; 16];
@@ -55,7 +90,7 @@ pub(crate) fn random_id() -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn check(app: &App, request: &Request) -> Result<(), ApiError> {
+fn check(app: &App, request: &Request) -> Result<Caller, ApiError> {
     let host = host(request.uri(), request.headers()).ok_or(ApiError::Host)?;
     if !is_allowed(&host, &app.hosts) {
         return Err(ApiError::Host);
@@ -72,9 +107,9 @@ fn check(app: &App, request: &Request) -> Result<(), ApiError> {
     match &app.keys {
         Some(keys) if !OPEN_PATHS.contains(&request.uri().path()) => {
             let key = key(request.headers()).ok_or(ApiError::Key)?;
-            if keys.accept(key) { Ok(()) } else { Err(ApiError::Key) }
+            if keys.accept(key) { Ok(Caller::of(key)) } else { Err(ApiError::Key) }
         }
-        _ => Ok(()),
+        _ => Ok(Caller::default()),
     }
 }
 

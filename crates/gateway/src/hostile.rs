@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::error::ApiError;
 use crate::params::{CHAT, COMPLETIONS};
-use crate::{chat, completions};
+use crate::{chat, completions, messages, responses};
 
 const ROUNDS: u64 = 10_000;
 const PIECES: [&str; 16] = [
@@ -67,6 +67,41 @@ fn ten_thousand_wounded_bodies_are_understood_or_refused() {
         "response_format": { "type": "json_schema", "json_schema": { "name": "n", "schema": {} } },
     });
     let chat_body = body.to_string();
+    let function = json!({ "name": "f", "parameters": { "type": "object" } });
+    let tool = json!({ "type": "function", "function": function });
+    let call = json!({ "id": "c", "type": "function",
+                       "function": { "name": "f", "arguments": "{}" } });
+    let tools_body = json!({
+        "messages": [
+            { "role": "user", "content": "x" },
+            { "role": "assistant", "content": null, "tool_calls": [call] },
+            { "role": "tool", "tool_call_id": "c", "content": "y" },
+        ],
+        "tools": [tool], "tool_choice": "required", "parallel_tool_calls": false,
+    })
+    .to_string();
+    let schema = json!({ "type": "object" });
+    let messages_body = json!({
+        "model": "m", "max_tokens": 9, "stop_sequences": ["a"],
+        "tools": [{ "name": "f", "input_schema": schema }], "tool_choice": { "type": "any" },
+        "messages": [
+            { "role": "user", "content": "x" },
+            { "role": "assistant", "content":
+                [{ "type": "tool_use", "id": "c", "name": "f", "input": {} }] },
+            { "role": "user", "content": [{ "type": "tool_result", "tool_use_id": "c" }] },
+        ],
+    })
+    .to_string();
+    let responses_body = json!({
+        "input": [
+            { "role": "user", "content": [{ "type": "input_text", "text": "x" }] },
+            { "type": "function_call", "call_id": "c", "name": "f", "arguments": "{}" },
+            { "type": "function_call_output", "call_id": "c", "output": "y" },
+        ],
+        "tools": [{ "type": "function", "name": "f", "parameters": schema }],
+        "text": { "format": { "type": "json_schema", "name": "n", "schema": schema } },
+    })
+    .to_string();
     let text_body = json!({ "prompt": ["x", [1, 2]], "logprobs": 1, "stop": "a" }).to_string();
     let (mut state, mut refused) = (1, 0);
     let mut check = |error: Option<ApiError>| {
@@ -79,6 +114,9 @@ fn ten_thousand_wounded_bodies_are_understood_or_refused() {
     for _ in 0..ROUNDS {
         check(chat::order(&wounded(chat_body.as_bytes(), &mut state)).err());
         check(completions::order(&wounded(text_body.as_bytes(), &mut state)).err());
+        check(chat::order(&wounded(tools_body.as_bytes(), &mut state)).err());
+        check(messages::understand(&wounded(messages_body.as_bytes(), &mut state)).err());
+        check(responses::understand(&wounded(responses_body.as_bytes(), &mut state)).err());
     }
     assert!(refused > ROUNDS, "most are refused: {refused}");
 }

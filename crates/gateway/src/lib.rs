@@ -15,10 +15,12 @@ mod completions;
 mod console;
 mod embeddings;
 mod error;
+pub mod fuzz;
 mod guard;
 mod health;
 #[cfg(test)]
 mod hostile;
+mod idempotency;
 mod keys;
 mod limits;
 mod logprobs;
@@ -28,10 +30,13 @@ mod models;
 mod openapi;
 mod params;
 mod reply;
+mod responses;
 mod sampling;
 mod server;
 mod tokens;
+mod tools;
 
+pub use idempotency::KeptAnswers;
 pub use keys::{ApiKeys, KeysError};
 pub use models::{Load, Models, Offer, OpenError};
 pub use server::{Gateway, GatewayOptions, StartError};

@@ -22,11 +22,21 @@ pub(crate) const EVENTS_BEHIND_MAX: usize = 4096;
 pub(crate) const CHOICES_MAX: usize = 64;
 /// Messages of one conversation.
 pub(crate) const MESSAGES_MAX: usize = 10_000;
+/// Tools of one request.
+pub(crate) const TOOLS_MAX: usize = 128;
+/// Name of a tool.
+pub(crate) const TOOL_NAME_BYTES_MAX: usize = 128;
+/// Pairs of `metadata`.
+pub(crate) const METADATA_MAX: usize = 16;
 /// Inputs of one request for embeddings.
 pub(crate) const INPUTS_MAX: usize = 2048;
 /// Inputs computed together; between them it is seen whether anybody still waits.
 pub(crate) const INPUTS_AT_ONCE: usize = 16;
 /// Keys of one file, and the bytes of the file.
 pub(crate) const KEYS_MAX: usize = 10_000;
+/// Longest `Idempotency-Key`.
+pub(crate) const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// Longest answer that is kept for one. A token takes some 300 bytes of a stream.
+pub(crate) const KEPT_BYTES_MAX: usize = 64 << 20;
 /// Longest label (`user` and the like).
 pub(crate) const LABEL_BYTES_MAX: usize = 512;

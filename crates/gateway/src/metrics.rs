@@ -51,6 +51,7 @@ pub(crate) struct Metrics {
     token: Family<Labels, Histogram>,
     request: Family<Labels, Histogram>,
     answered: Family<Labels, Counter>,
+    not_kept: Counter,
 }
 
 fn histograms(bounds: fn() -> Histogram) -> Family<Labels, Histogram> {
@@ -80,6 +81,7 @@ impl Metrics {
             token: histograms(|| Histogram::new(TOKEN_S)),
             request: histograms(|| Histogram::new(REQUEST_S)),
             answered: Family::default(),
+            not_kept: Counter::default(),
         };
         metrics.registry = Arc::new(metrics.register());
         metrics
@@ -107,6 +109,8 @@ impl Metrics {
         both(r, "e2e_request_latency_seconds", "request_seconds", help, m.request);
         r.register("shoal_requests_open", "Requests whose client still waits", m.open);
         r.register("shoal_http_responses", "HTTP responses", m.answered);
+        let help = "Answers that could not be kept for their Idempotency-Key";
+        r.register("shoal_answers_not_kept", help, m.not_kept);
         registry
     }
 
@@ -115,6 +119,11 @@ impl Metrics {
         let path = PATHS.iter().find(|known| **known == path).copied().unwrap_or("other");
         let labels = vec![("path", path.to_owned()), ("status", status.to_string())];
         self.answered.get_or_create(&labels).inc();
+    }
+
+    /// Counts an answer that could not be kept.
+    pub(crate) fn not_kept(&self) {
+        self.not_kept.inc();
     }
 
     fn observe(&self, offers: &[Offer]) {

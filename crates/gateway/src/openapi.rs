@@ -1,20 +1,26 @@
 //! `GET /openapi.json`: the endpoint in the words of OpenAPI, made of the tables of parameters.
 
+mod conversation;
+
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 
-use crate::limits::{CHOICES_MAX, INPUTS_MAX, LABEL_BYTES_MAX, MESSAGES_MAX};
-use crate::params::{CHAT, COMPLETIONS, DETOKENIZE, EMBEDDINGS, MESSAGES, Rule, TOKENIZE, Table};
+use crate::limits::{CHOICES_MAX, INPUTS_MAX, LABEL_BYTES_MAX, METADATA_MAX};
+use crate::params::{
+    CHAT, COMPLETIONS, DETOKENIZE, EMBEDDINGS, MESSAGES, RESPONSES, Rule, TOKENIZE, Table,
+};
 use crate::{body, messages};
+use conversation::{conversation, items, text_format, texts, tool_choice, tools, turns};
 
 /// Path, what it does, parameters, and those that must be given.
 type Post = (&'static str, &'static str, Table, &'static [&'static str]);
 
-const POSTS: [Post; 6] = [
+const POSTS: [Post; 7] = [
     ("/v1/chat/completions", "Answers a conversation", CHAT, &["messages"]),
     ("/v1/completions", "Continues texts", COMPLETIONS, &["prompt"]),
     ("/v1/embeddings", "Mean-pooled final states", EMBEDDINGS, &["input"]),
     ("/v1/messages", "Answers a conversation", MESSAGES, &["model", "max_tokens", "messages"]),
+    ("/v1/responses", "Answers a conversation", RESPONSES, &["input"]),
     ("/tokenize", "Text or a conversation to ids", TOKENIZE, &[]),
     ("/detokenize", "Ids to text", DETOKENIZE, &["tokens"]),
 ];
@@ -121,25 +127,37 @@ fn schema(path: &str, name: &str) -> Value {
     let number = |low: f64, high: f64| json!({ "type": "number", "minimum": low, "maximum": high });
     let whole = |low: u32, high: u32| json!({ "type": "integer", "minimum": low, "maximum": high });
     let ids = || json!({ "type": "array", "items": whole(0, u32::MAX), "minItems": 1 });
+    if let Some(schema) = responses_schema(path, name) {
+        return schema;
+    }
     match (path, name) {
         ("/v1/completions", "logprobs") | (_, "top_logprobs") => whole(0, 20),
         ("/tokenize", "prompt") => json!({ "type": "string" }),
-        (_, "model" | "cache_salt") => json!({ "type": "string" }),
+        (_, "model" | "cache_salt" | "instructions") => json!({ "type": "string" }),
         (_, "encoding_format") => json!({ "enum": ["float", "base64"] }),
-        (_, "logprobs" | "stream" | "ignore_eos" | "add_generation_prompt") => {
-            json!({ "type": "boolean" })
-        }
+        (
+            _,
+            "logprobs" | "stream" | "ignore_eos" | "add_generation_prompt" | "parallel_tool_calls",
+        ) => json!({ "type": "boolean" }),
+        (_, "tools") => tools(path),
+        (_, "tool_choice") => tool_choice(path),
         (_, "temperature") => number(0.0, 100.0),
         (_, "top_p" | "min_p") => number(0.0, 1.0),
         (_, "repetition_penalty") => number(0.01, 100.0),
         (_, "presence_penalty" | "frequency_penalty") => number(-2.0, 2.0),
         (_, "n") => whole(1, CHOICES_MAX as u32),
         (_, "top_k") => whole(0, u32::MAX),
-        (_, "max_tokens" | "max_completion_tokens" | "dimensions") => whole(1, u32::MAX),
+        (_, "max_tokens" | "max_completion_tokens" | "max_output_tokens" | "dimensions") => {
+            whole(1, u32::MAX)
+        }
         (_, "seed") => json!({ "type": "integer", "minimum": i64::MIN, "maximum": u64::MAX }),
         (_, "tokens" | "stop_token_ids") => {
             json!({ "type": "array", "items": whole(0, u32::MAX) })
         }
+        (_, "stop_sequences") => json!({
+            "type": "array", "maxItems": 16,
+            "items": { "type": "string", "minLength": 1, "maxLength": 256 },
+        }),
         (_, "stop") => json!({ "anyOf": [
             { "type": "string", "minLength": 1 },
             { "type": "array", "items": { "type": "string", "minLength": 1 }, "maxItems": 16 },
@@ -174,6 +192,26 @@ fn schema(path: &str, name: &str) -> Value {
     }
 }
 
+/// What a parameter takes that only the Responses API has, or has in a form of its own.
+fn responses_schema(path: &str, name: &str) -> Option<Value> {
+    if path != "/v1/responses" {
+        return None;
+    }
+    Some(match name {
+        "input" => items(),
+        "metadata" => json!({
+            "type": "object", "maxProperties": METADATA_MAX,
+            "propertyNames": { "maxLength": LABEL_BYTES_MAX },
+            "additionalProperties": { "type": "string", "maxLength": LABEL_BYTES_MAX },
+        }),
+        "include" => json!({ "type": "array", "items": {
+            "enum": ["message.output_text.logprobs", "reasoning.encrypted_content"],
+        } }),
+        "text" => text_format(),
+        _ => return None,
+    })
+}
+
 fn response_format() -> Value {
     let plain = json!({
         "type": "object", "required": ["type"], "additionalProperties": false,
@@ -192,50 +230,6 @@ fn response_format() -> Value {
         "properties": { "type": { "const": "json_schema" }, "json_schema": schema },
     });
     json!({ "anyOf": [plain, schema] })
-}
-
-/// A text, or blocks of text.
-fn texts() -> Value {
-    let wish = json!({
-        "type": ["object", "null"], "additionalProperties": false,
-        "properties": { "type": { "const": "ephemeral" }, "ttl": { "enum": ["5m", "1h"] } },
-    });
-    let block = json!({
-        "type": "object", "required": ["type", "text"], "additionalProperties": false,
-        "properties": {
-            "type": { "const": "text" }, "text": { "type": "string" }, "cache_control": wish,
-        },
-    });
-    let blocks = json!({ "type": "array", "items": block, "minItems": 1 });
-    json!({ "anyOf": [{ "type": "string" }, blocks] })
-}
-
-fn turns() -> Value {
-    let turn = json!({
-        "type": "object", "required": ["role", "content"], "additionalProperties": false,
-        "properties": { "role": { "enum": ["user", "assistant"] }, "content": texts() },
-    });
-    json!({ "type": "array", "items": turn, "minItems": 1, "maxItems": MESSAGES_MAX })
-}
-
-fn conversation() -> Value {
-    let part = json!({
-        "type": "object", "required": ["type", "text"], "additionalProperties": false,
-        "properties": { "type": { "const": "text" }, "text": { "type": "string" } },
-    });
-    let parts = json!({ "type": "array", "items": part, "minItems": 1 });
-    let nothing = json!({ "type": ["array", "null"], "maxItems": 0 });
-    let message = json!({
-        "type": "object", "required": ["role", "content"], "additionalProperties": false,
-        "properties": {
-            "role": { "enum": ["system", "developer", "user", "assistant"] },
-            "content": { "anyOf": [{ "type": "string" }, parts] },
-            "name": { "type": "string" },
-            "refusal": { "type": "null" }, "audio": { "type": "null" },
-            "annotations": nothing, "tool_calls": nothing,
-        },
-    });
-    json!({ "type": "array", "items": message, "minItems": 1, "maxItems": MESSAGES_MAX })
 }
 
 #[cfg(test)]

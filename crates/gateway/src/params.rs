@@ -58,14 +58,14 @@ pub(crate) const CHAT: Table = &[
     ("function_call", Only(&["\"none\""])),
     ("functions", Only(&["[]"])),
     ("modalities", Only(&["[\"text\"]"])),
-    ("parallel_tool_calls", Only(&["true", "false"])),
+    ("parallel_tool_calls", Honoured),
     ("prediction", Only(&[])),
     ("prompt_cache_retention", Only(&["\"in-memory\"", "\"in_memory\""])),
     ("reasoning_effort", Only(&["\"none\""])),
     ("service_tier", Only(&["\"auto\"", "\"default\""])),
     ("store", Only(&["false"])),
-    ("tool_choice", Only(&["\"none\"", "\"auto\""])),
-    ("tools", Only(&["[]"])),
+    ("tool_choice", Honoured),
+    ("tools", Honoured),
     ("verbosity", Only(&["\"medium\""])),
     ("web_search_options", Only(&[])),
 ];
@@ -126,11 +126,43 @@ pub(crate) const MESSAGES: Table = &[
     ("mcp_servers", Only(&["[]"])),
     ("output_config", Only(&["{}"])),
     ("service_tier", Only(&["\"auto\"", "\"standard_only\""])),
-    // Who computes does not say whether a turn ended or a sequence matched, and clients must know.
-    ("stop_sequences", Only(&["[]"])),
+    ("stop_sequences", Honoured),
     ("thinking", Only(&["{\"type\":\"disabled\"}"])),
-    ("tool_choice", Only(&["{\"type\":\"none\"}"])),
-    ("tools", Only(&["[]"])),
+    ("tool_choice", Honoured),
+    ("tools", Honoured),
+];
+
+/// `POST /v1/responses`.
+pub(crate) const RESPONSES: Table = &[
+    ("model", Honoured),
+    ("input", Honoured),
+    ("instructions", Honoured),
+    ("include", Honoured),
+    ("max_output_tokens", Honoured),
+    ("metadata", Honoured),
+    ("parallel_tool_calls", Honoured),
+    ("stream", Honoured),
+    ("temperature", Honoured),
+    ("text", Honoured),
+    ("tool_choice", Honoured),
+    ("tools", Honoured),
+    ("top_logprobs", Honoured),
+    ("top_p", Honoured),
+    ("prompt_cache_key", Label),
+    ("safety_identifier", Label),
+    ("user", Label),
+    ("background", Only(&["false"])),
+    ("context_management", Only(&[])),
+    ("conversation", Only(&[])),
+    ("max_tool_calls", Only(&[])),
+    ("previous_response_id", Only(&[])),
+    ("prompt", Only(&[])),
+    ("prompt_cache_retention", Only(&["\"in-memory\"", "\"in_memory\""])),
+    ("reasoning", Only(&["{}", "{\"effort\":\"none\"}"])),
+    ("service_tier", Only(&["\"auto\"", "\"default\""])),
+    ("store", Only(&["false"])),
+    ("stream_options", Only(&["{}", "{\"include_obfuscation\":false}"])),
+    ("truncation", Only(&["\"disabled\""])),
 ];
 
 /// `POST /tokenize`.
@@ -262,7 +294,7 @@ mod tests {
 
     #[test]
     fn tables_name_each_parameter_once() {
-        for table in [CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, TOKENIZE, DETOKENIZE] {
+        for table in [CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, TOKENIZE, DETOKENIZE] {
             for (index, (name, _)) in table.iter().enumerate() {
                 assert!(table[..index].iter().all(|(other, _)| other != name), "{name}");
             }
@@ -306,8 +338,9 @@ mod tests {
             let row = format!("| `{name}` | {} |", cells.join(" | "));
             assert!(page.lines().any(|line| line == row), "{row}");
         }
-        for (name, _) in MESSAGES {
-            let row = format!("| `{name}` | {} |", cell(MESSAGES, name));
+        for (name, _) in [MESSAGES, RESPONSES].concat() {
+            let cells = [MESSAGES, RESPONSES].map(|table| cell(table, name));
+            let row = format!("| `{name}` | {} |", cells.join(" | "));
             assert!(page.lines().any(|line| line == row), "{row}");
         }
     }

@@ -12,14 +12,16 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::{Stream, stream};
 use serde_json::{Value, json};
-use shoal_base::{FinishReason, ModelCard, Request, Timings, TokenEvent, Usage};
+use shoal_base::{FinishReason, Generate, ModelCard, Request, Timings, TokenEvent, Usage};
 
 use crate::answer::Answers;
 use crate::app::{App, blocking, unix_s};
 use crate::body;
 use crate::error::ApiError;
+use crate::guard::Caller;
 use crate::logprobs::{self, Scored};
 use crate::metrics::Meter;
+use crate::tools::{Call, CallParser, Piece, Said, ToolUse, Voice, call_id, fit_ids};
 
 /// Which endpoint speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,9 +43,23 @@ pub(crate) struct Order {
     pub(crate) choices_per_prompt: u32,
     pub(crate) stream: bool,
     pub(crate) include_usage: bool,
+    /// Tools that may be called.
+    pub(crate) tools: Option<ToolUse>,
 }
 
 impl Order {
+    /// Fits the prompts to the model; what finds calls in its answers.
+    fn fit(&mut self, model: &dyn Generate) -> Result<Option<CallParser>, ApiError> {
+        let mut parser = None;
+        for request in &mut self.prompts {
+            fit_ids(model.card().tool_calls, &mut request.prompt);
+            if let Some(tools) = &self.tools {
+                parser = Some(tools.apply(model, request)?);
+            }
+        }
+        Ok(parser)
+    }
+
     fn requests(&self) -> Vec<Request> {
         let choices = self.prompts.iter().flat_map(|prompt| {
             (0..self.choices_per_prompt).map(|index| {
@@ -72,25 +88,63 @@ struct Heading {
 /// One choice so far.
 #[derive(Clone, Debug, Default)]
 struct Choice {
-    text: String,
+    said: Said,
+    voice: Voice,
     scored: Vec<Scored>,
     offset: usize,
     end: Option<(FinishReason, Usage, Timings)>,
 }
 
+impl Choice {
+    /// The word for why it ended.
+    fn reason(&self) -> Option<&'static str> {
+        let (reason, ..) = self.end?;
+        Some(match reason {
+            FinishReason::Stop(_) if !self.said.calls.is_empty() => "tool_calls",
+            reason => reason.as_str(),
+        })
+    }
+
+    fn message(&mut self) -> Value {
+        let Said { text, calls } = std::mem::take(&mut self.said);
+        let content = if text.is_empty() && !calls.is_empty() { Value::Null } else { text.into() };
+        let mut message = json!({ "role": "assistant", "content": content, "refusal": null });
+        if !calls.is_empty() {
+            message["tool_calls"] = calls.iter().map(call_json).collect();
+        }
+        message
+    }
+}
+
+fn call_json(call: &Call) -> Value {
+    let function = json!({ "name": call.name, "arguments": call.arguments });
+    json!({ "id": call.id, "type": "function", "function": function })
+}
+
 /// Answers an order.
-pub(crate) async fn reply(app: Arc<App>, order: Order) -> Result<Response, ApiError> {
+pub(crate) async fn reply(
+    app: Arc<App>,
+    caller: &Caller,
+    mut order: Order,
+) -> Result<Response, ApiError> {
+    order.prompts.iter_mut().for_each(|request| caller.salt_request(request));
     let model = app.open(order.model.clone()).await?;
     let heading = Heading::new(model.card(), &order);
     let headers = headers(model.card(), order.prompts.first());
     let meter = Meter::new(&app.metrics, &model.card().name);
-    let (requests, phase) = (order.requests(), app.phase.clone());
-    let choices = vec![Choice::default(); requests.len()];
-    let start = move || Answers::start(model, requests, phase, meter);
-    let mut answers = blocking(start).await?;
+    let (stream, phase) = (order.stream, app.phase.clone());
+    let start = move || {
+        let parser = order.fit(&*model)?;
+        let requests = order.requests();
+        let choice = Choice { voice: Voice::new(parser), ..Choice::default() };
+        let choices = vec![choice; requests.len()];
+        Ok((Answers::start(model, requests, phase, meter)?, choices))
+    };
+    let (mut answers, choices) = blocking(start).await?;
+    let is_whole = answers.whole();
     // The status is only sent once it is known that there is an answer.
     let first = answers.next().await?;
-    let mut response = match order.stream {
+    let mut response = match stream {
         true => {
             let events = events(heading, choices, answers, first);
             Sse::new(events).keep_alive(KeepAlive::default()).into_response()
@@ -98,6 +152,7 @@ pub(crate) async fn reply(app: Arc<App>, order: Order) -> Result<Response, ApiEr
         false => whole(heading, choices, answers, first).await?,
     };
     response.headers_mut().extend(headers);
+    response.extensions_mut().insert(is_whole);
     Ok(response)
 }
 
@@ -129,12 +184,12 @@ async fn whole(
         let choice = &mut choices[index];
         match event {
             TokenEvent::Token { text, logprob, top, .. } => {
-                choice.text += &text;
+                choice.said.extend(choice.voice.pieces(&text));
                 let scored = logprob.map(|token| Scored { token, top });
                 choice.scored.extend(scored.filter(|_| heading.has_logprobs));
             }
             TokenEvent::Finished { reason, text, usage, timings } => {
-                choice.text += &text;
+                choice.said.extend(choice.voice.last_pieces(&text));
                 choice.end = Some((reason, usage, timings));
             }
             TokenEvent::Started { .. } | TokenEvent::Failed(_) => {}
@@ -215,16 +270,19 @@ impl Streaming {
             TokenEvent::Token { text, logprob, top, .. } => {
                 let scored: Vec<_> =
                     logprob.map(|token| Scored { token, top }).into_iter().collect();
-                self.piece(index, &text, &scored);
+                let pieces = self.choices[index].voice.pieces(&text);
+                self.pieces(index, pieces, &scored);
             }
             TokenEvent::Finished { reason, text, usage, timings } => {
-                self.piece(index, &text, &[]);
+                let pieces = self.choices[index].voice.last_pieces(&text);
+                self.pieces(index, pieces, &[]);
+                self.choices[index].end = Some((reason, usage, timings));
                 let delta = match self.heading.shape {
                     Shape::Chat => json!({}),
                     Shape::Text => json!(""),
                 };
-                self.push(&self.heading.chunk(index, delta, Value::Null, Some(reason)));
-                self.choices[index].end = Some((reason, usage, timings));
+                let reason = self.choices[index].reason();
+                self.push(&self.heading.chunk(index, delta, Value::Null, reason));
                 if self.choices.iter().all(|choice| choice.end.is_some()) {
                     self.end();
                 }
@@ -233,20 +291,43 @@ impl Streaming {
         }
     }
 
-    fn piece(&mut self, index: usize, text: &str, scored: &[Scored]) {
+    /// Sends pieces; the scores of a token go with the first of them.
+    fn pieces(&mut self, index: usize, pieces: Vec<Piece>, scored: &[Scored]) {
         let has_scores = self.heading.has_logprobs && !scored.is_empty();
-        if text.is_empty() && !has_scores {
-            return;
-        }
-        let logprobs = match has_scores {
+        let mut logprobs = match has_scores {
             true => self.heading.logprobs(scored, &mut self.choices[index].offset),
             false => Value::Null,
         };
-        let delta = match self.heading.shape {
-            Shape::Chat => json!({ "content": text }),
-            Shape::Text => json!(text),
-        };
-        self.push(&self.heading.chunk(index, delta, logprobs, None));
+        if pieces.is_empty() && has_scores {
+            let delta = self.heading.text_delta("");
+            self.push(&self.heading.chunk(index, delta, logprobs.take(), None));
+        }
+        for piece in pieces {
+            let Some(delta) = self.delta(index, piece) else { continue };
+            self.push(&self.heading.chunk(index, delta, logprobs.take(), None));
+        }
+    }
+
+    /// What changes with a piece.
+    fn delta(&mut self, index: usize, piece: Piece) -> Option<Value> {
+        let calls = &mut self.choices[index].said.calls;
+        match piece {
+            Piece::Text(text) => Some(self.heading.text_delta(&text)),
+            Piece::Begin { name } => {
+                let (place, id) = (calls.len(), call_id());
+                let function = json!({ "name": name, "arguments": "" });
+                calls.push(Call::default());
+                Some(json!({ "tool_calls": [{
+                    "index": place, "id": id, "type": "function", "function": function,
+                }] }))
+            }
+            Piece::Arguments(part) => {
+                let place = calls.len().saturating_sub(1);
+                let function = json!({ "arguments": part });
+                Some(json!({ "tool_calls": [{ "index": place, "function": function }] }))
+            }
+            Piece::End => None,
+        }
     }
 
     fn end(&mut self) {
@@ -303,18 +384,24 @@ impl Heading {
         }
     }
 
+    fn text_delta(&self, text: &str) -> Value {
+        match self.shape {
+            Shape::Chat => json!({ "content": text }),
+            Shape::Text => json!(text),
+        }
+    }
+
     fn chunk(
         &self,
         index: usize,
         delta: Value,
         logprobs: Value,
-        reason: Option<FinishReason>,
+        reason: Option<&'static str>,
     ) -> Value {
         let key = match self.shape {
             Shape::Chat => "delta",
             Shape::Text => "text",
         };
-        let reason = reason.map(FinishReason::as_str);
         let mut chunk = self.start(self.chunk_object());
         chunk["choices"] =
             json!([{ "index": index, key: delta, "logprobs": logprobs, "finish_reason": reason }]);
@@ -331,23 +418,18 @@ impl Heading {
         });
         let usage = self.usage(choices);
         let choices = choices.iter_mut().enumerate().map(|(index, choice)| {
-            let text = std::mem::take(&mut choice.text);
             let logprobs = match self.has_logprobs {
                 true => self.logprobs(&choice.scored, &mut choice.offset),
                 false => Value::Null,
             };
-            let reason = choice.end.map(|(reason, ..)| reason.as_str());
-            match self.shape {
-                Shape::Chat => json!({
-                    "index": index,
-                    "message": { "role": "assistant", "content": text, "refusal": null },
-                    "logprobs": logprobs,
-                    "finish_reason": reason,
-                }),
-                Shape::Text => json!({
-                    "index": index, "text": text, "logprobs": logprobs, "finish_reason": reason,
-                }),
-            }
+            let reason = choice.reason();
+            let (key, said) = match self.shape {
+                Shape::Chat => ("message", choice.message()),
+                Shape::Text => ("text", std::mem::take(&mut choice.said.text).into()),
+            };
+            json!({
+                "index": index, key: said, "logprobs": logprobs, "finish_reason": reason,
+            })
         });
         body["choices"] = choices.collect();
         body["usage"] = usage;

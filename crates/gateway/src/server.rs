@@ -18,16 +18,18 @@ use tokio_io_timeout::TimeoutStream;
 
 use crate::app::{App, Phase, unix_s};
 use crate::error::ApiError;
+use crate::idempotency::{KeptAnswers, UnderWay, idempotency};
 use crate::keys::ApiKeys;
 use crate::limits::{CONNECTIONS_MAX, CUT_TIME_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX, WRITE_TIME_MAX};
 use crate::metrics::{self, Metrics};
 use crate::models::Models;
 use crate::{
-    catalog, chat, completions, console, embeddings, guard, health, messages, openapi, tokens,
+    catalog, chat, completions, console, embeddings, guard, health, messages, openapi, responses,
+    tokens,
 };
 
 /// Every path there is.
-pub(crate) const PATHS: [&str; 17] = [
+pub(crate) const PATHS: [&str; 18] = [
     "/",
     "/console.css",
     "/console.js",
@@ -45,6 +47,7 @@ pub(crate) const PATHS: [&str; 17] = [
     "/v1/embeddings",
     "/v1/messages",
     "/v1/models",
+    "/v1/responses",
 ];
 
 /// Threads that serve connections. Computing happens elsewhere; two are enough for thousands of
@@ -54,7 +57,7 @@ const THREADS: usize = 2;
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 /// How the endpoint is reached.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct GatewayOptions {
     /// Where it listens. Port 0 takes a free one.
     pub listen: SocketAddr,
@@ -62,6 +65,14 @@ pub struct GatewayOptions {
     pub hosts: Vec<String>,
     /// Who may ask; anybody when absent.
     pub keys: Option<ApiKeys>,
+    /// Where answers are kept for requests with an `Idempotency-Key`; without it they are refused.
+    pub kept: Option<Arc<dyn KeptAnswers>>,
+}
+
+impl std::fmt::Debug for GatewayOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GatewayOptions").field("listen", &self.listen).finish_non_exhaustive()
+    }
 }
 
 /// Why the endpoint does not start.
@@ -99,7 +110,7 @@ impl Gateway {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.worker_threads(THREADS).thread_name("shoal-gateway").enable_all();
         let runtime = builder.build().map_err(StartError::Threads)?;
-        let GatewayOptions { listen, hosts, keys } = options;
+        let GatewayOptions { listen, hosts, keys, kept } = options;
         let refuse = |source| StartError::Listen { listen, source };
         let listener = runtime.block_on(TcpListener::bind(listen)).map_err(refuse)?;
         let address = listener.local_addr().map_err(refuse)?;
@@ -109,6 +120,8 @@ impl Gateway {
             metrics: Metrics::new(),
             keys,
             hosts,
+            kept,
+            under_way: UnderWay::default(),
             phase: phase_seen,
             started_unix_s: unix_s(),
         };
@@ -174,10 +187,12 @@ fn router(app: &Arc<App>) -> Router {
         .route("/v1/completions", post(completions::completions))
         .route("/v1/embeddings", post(embeddings::embeddings))
         .route(messages::PATH, post(messages::messages))
+        .route("/v1/responses", post(responses::responses))
         .route("/v1/models", get(catalog::list))
         .route("/v1/models/{*model}", get(catalog::show))
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::Method)
+        .layer(from_fn_with_state(Arc::clone(app), idempotency))
         .layer(from_fn_with_state(Arc::clone(app), guard::guard))
         .with_state(Arc::clone(app))
 }

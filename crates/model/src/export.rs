@@ -112,9 +112,9 @@ pub fn gguf_tokenizer(
 
 /// Writes a GGUF file with its matrices in `weights`, F16 or F32.
 ///
-/// `row` gives row `.1` of a tensor of the model, `.2` elements; norms and biases are one row. The order of rows that
-/// the format wants is made here. `progress` is told the share that is done and says whether to go
-/// on.
+/// `row` gives row `.1` of a tensor of the model, `.2` elements; norms and biases are one row. The
+/// order of rows that the format wants is made here. `progress` is told the share that is done and
+/// says whether to go on.
 ///
 /// # Errors
 /// The first error of `row` or output; what was written is then of no use.

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod architecture;
+pub mod bundle;
 pub mod export;
 pub mod import;
 pub mod package;

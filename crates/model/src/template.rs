@@ -23,7 +23,7 @@ use minijinja::machinery::{self, Token};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
 use serde_json::Map;
-use shoal_base::RequestLimits;
+use shoal_base::{RequestLimits, ToolFormat};
 
 use budget::{DEPTH_MAX, INSTRUCTIONS_MAX, LimitReached};
 pub use builtin::BuiltinTemplate;
@@ -148,6 +148,26 @@ impl ChatTemplate {
     #[must_use]
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// The form in which models with this template call tools; `None` if the template has no place
+    /// for tools, or none of a known form.
+    #[must_use]
+    pub fn tool_format(&self) -> Option<ToolFormat> {
+        let has = |text: &str| self.source.contains(text);
+        if !has("tools") {
+            return None;
+        }
+        // Templates tell the model how to call; what they write of earlier calls is in that form.
+        if has("<tool_call>") {
+            Some(ToolFormat::Hermes)
+        } else if has("[TOOL_CALLS]") {
+            Some(ToolFormat::Mistral)
+        } else if has("{\"name\": function name, \"parameters\": ") {
+            Some(ToolFormat::Llama)
+        } else {
+            None
+        }
     }
 
     /// The text of a conversation.

@@ -5,6 +5,7 @@
 //! whole. Format: `docs/reference/store.md`.
 #![expect(unsafe_code, reason = "memory maps, and one call of the C library, need it")]
 
+mod answers;
 mod error;
 pub mod fetch;
 mod files;
@@ -21,6 +22,7 @@ mod store;
 mod sweep;
 mod verify;
 
+pub use answers::{ANSWER_LIFE, KeptAnswers};
 pub use error::StoreError;
 pub use home::{HOME_VARIABLE, default_home};
 pub use list::{Listed, PackageSummary};

@@ -13,7 +13,7 @@ use crate::error::AtPath as _;
 use crate::home::{Layout, blob_path};
 use crate::index::{self, Names};
 use crate::lock::Lock;
-use crate::{Import, PackageName, StoreError, files, key, list, map, sweep};
+use crate::{Import, PackageName, StoreError, answers, files, key, list, map, sweep};
 
 /// What the file `version` says. Another number is another layout.
 const VERSION: &str = "shoal-store 1\n";
@@ -21,7 +21,8 @@ const VERSION_BYTES_MAX: u64 = 256;
 /// Shortest beginning of an id that is looked up.
 const PREFIX_DIGITS_MIN: usize = 4;
 /// What may lie in a folder that is about to become a store.
-const OWN_NAMES: [&str; 10] = [
+const OWN_NAMES: [&str; 11] = [
+    answers::FOLDER,
     "blobs",
     "chat_history",
     "config.toml",

@@ -4,6 +4,11 @@
 //! Owns: time, links, faults, the load, and [`Invariants`], which are checked after every step.
 //! Does not own: any rule of the swarm. [`Bug`]s are faults of the doubles, planted to show that
 //! each invariant can fail.
+//!
+//! Not simulated: gossip (all heads read one table of members, up to 90 s old), the death of a
+//! head, loss on links (delay and jitter only; a partition loses what is under way), the bytes of
+//! messages, genuine prefix roots, peers that overrun their credit, warm standby and preparation of
+//! layers.
 #![forbid(unsafe_code)]
 
 mod deliver;

@@ -48,17 +48,18 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
     let prompt = args.prompt.read()?;
     let engine = models::load(session, &args.model, args.draft.as_deref())?;
     request.prompt = shape(args, prompt, engine.card().chat)?;
-    let answer = match session.json {
+    let mut answer = match session.json {
         true => generation::run(&engine, request, |_| Ok(()))?,
         false => generation::run(&engine, request, output::text)?,
     };
+    answer.set_guesses(engine.stats());
     match session.json {
         true => output::json(&answer)?,
         false => output::line("")?,
     }
     Ok(match answer.reason {
         FinishReason::Cancelled => ExitCode::from(Code::Interrupted as u8),
-        FinishReason::Stop | FinishReason::Length => ExitCode::SUCCESS,
+        FinishReason::Stop(_) | FinishReason::Length => ExitCode::SUCCESS,
     })
 }
 

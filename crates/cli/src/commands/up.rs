@@ -5,29 +5,35 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
-use shoal_base::Generate;
+use shoal_base::{Flow, Generate, Prompt, Request, Timings, TokenEvent};
 use shoal_gateway::{ApiKeys, Gateway, GatewayOptions, Models, StartError};
 use shoal_model::package::Package;
 
 use crate::failure::{Code, Failure};
 use crate::import::name_of;
+use crate::kept::Kept;
 use crate::serving::OnDemand;
 use crate::session::Session;
 use crate::split::Split;
-use crate::{interrupt, models, output, progress};
+use crate::{embedded, interrupt, models, output, progress};
 
 const PORT: u16 = 11400;
 /// How often it is seen whether models are still used.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
+/// How often kept answers that are too old are removed.
+const SWEEP_AFTER: Duration = Duration::from_secs(60);
+/// Tokens and time at most that the first screen's speed is measured with.
+const SPEED_TOKENS: u32 = 32;
+const SPEED_TIME: Duration = Duration::from_secs(1);
 
 /// Arguments of `shoal up`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Model to serve, as often as wanted; the first one answers requests that name none
-    #[arg(long, short, value_name = "MODEL", required = true)]
+    #[arg(long, short, value_name = "MODEL", default_value = embedded::DEFAULT)]
     model: Vec<String>,
 
     /// Memory for keys and values of each model; the configuration or 1024 unless given
@@ -56,7 +62,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", conflicts_with = "keep_alive_s")]
     nodes: Option<std::num::NonZeroU16>,
 
-    /// How long open answers may go on after Ctrl-C before they are cut
+    /// How long open answers may go on after Ctrl-C or SIGTERM before they are cut
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     drain_s: u32,
 }
@@ -72,40 +78,29 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
         let message = format!("{} can be reached by others; give --api-keys FILE", args.listen);
         return Err(Failure::usage(message));
     }
-    let engine_options = models::engine_options(session, args.kv_cache_mib)?;
-    let mut packages: Vec<(String, Package)> = Vec::new();
-    for model in &args.model {
-        let package = models::find(session, model)?;
-        let name = served_name(session, model)?;
-        if packages.iter().any(|(other, _)| *other == name) {
-            return Err(Failure::usage(format!("two models are called {name:?}")));
-        }
-        packages.push((name, package));
-    }
+    let packages = packages(session, args)?;
     let names: Vec<String> = packages.iter().map(|(name, _)| name.clone()).collect();
     let busy = progress::busy(&format!("loading {}", names[0]), session.json);
-    let (served, chat) = match args.nodes {
-        Some(count) => {
-            let split = Split::start(session, &packages, count.get())?;
-            let chat = split.chat();
-            (Served::Split(Arc::new(split)), chat)
-        }
-        None => {
-            let models = OnDemand::new(packages, engine_options);
-            let chat = models.load_first()?.is_some_and(|engine| engine.card().chat);
-            (Served::Here(Arc::new(models)), chat)
-        }
-    };
+    let (served, first) = Served::start(session, args, packages)?;
+    let chat = first.as_ref().is_some_and(|engine| engine.card().chat);
+    let speed = first.and_then(|engine| expected_speed(&*engine));
     busy.finish_and_clear();
     let has_keys = keys.is_some();
-    let options = GatewayOptions { listen: args.listen, hosts: args.allow_host.clone(), keys };
+    let kept = Kept::open(session)?;
+    let options = GatewayOptions {
+        listen: args.listen,
+        hosts: args.allow_host.clone(),
+        keys,
+        kept: Some(kept.clone()),
+    };
     interrupt::watch();
     let gateway = Gateway::start(served.models(), options)?;
-    let screen = Screen { address: gateway.address(), names, chat, has_keys };
+    let screen = Screen { address: gateway.address(), names, chat, has_keys, speed };
     match session.json {
         true => output::json(&json!({
             "address": screen.address.to_string(),
             "models": screen.names,
+            "decode_tokens_per_s": screen.speed,
         }))?,
         false => output::text(&screen.text())?,
     }
@@ -114,8 +109,13 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
         // The command is gone already when nobody receives it.
         let _ = asked.send(());
     });
-    // It only ends by Ctrl-C; the sender lives as long as the guard.
+    let mut swept = Instant::now();
+    // It only ends when it is asked to; the sender lives as long as the guard.
     while asks.recv_timeout(LOOK_AFTER) == Err(RecvTimeoutError::Timeout) {
+        if swept.elapsed() > SWEEP_AFTER {
+            swept = Instant::now();
+            kept.sweep();
+        }
         if let (Some(seconds), Served::Here(models)) = (args.keep_alive_s, &served) {
             models.unload_idle(Duration::from_secs(seconds.into()));
         }
@@ -127,6 +127,20 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The models to serve, under their names.
+fn packages(session: &Session, args: &Args) -> Result<Vec<(String, Package)>, Failure> {
+    let mut packages: Vec<(String, Package)> = Vec::new();
+    for model in &args.model {
+        let package = models::find(session, model)?;
+        let name = served_name(session, model)?;
+        if packages.iter().any(|(other, _)| *other == name) {
+            return Err(Failure::usage(format!("two models are called {name:?}")));
+        }
+        packages.push((name, package));
+    }
+    Ok(packages)
+}
+
 /// Who computes.
 enum Served {
     /// This process.
@@ -136,12 +150,55 @@ enum Served {
 }
 
 impl Served {
+    /// Loads models. Gives back the first one too.
+    fn start(
+        session: &Session,
+        args: &Args,
+        packages: Vec<(String, Package)>,
+    ) -> Result<(Self, Option<Arc<dyn Generate>>), Failure> {
+        let Some(count) = args.nodes else {
+            let options = models::engine_options(session, args.kv_cache_mib)?;
+            let models = OnDemand::new(packages, options);
+            let first = models.load_first()?;
+            return Ok((Self::Here(Arc::new(models)), first));
+        };
+        let split = Split::start(session, &packages, count.get())?;
+        let first = split.first();
+        Ok((Self::Split(Arc::new(split)), first))
+    }
+
     fn models(&self) -> Arc<dyn Models> {
         match self {
             Self::Here(models) => Arc::clone(models) as Arc<dyn Models>,
             Self::Split(split) => Arc::clone(split) as Arc<dyn Models>,
         }
     }
+}
+
+/// Tokens per second of one short answer, measured on the engine itself; none, when it fails or is
+/// too short to say.
+fn expected_speed(engine: &dyn Generate) -> Option<f64> {
+    let mut request = Request::new(Prompt::Text("a".to_owned()));
+    request.sampling.temperature = 0.0;
+    request.stop.tokens_max = Some(SPEED_TOKENS);
+    request.stop.ignore_end_of_turn = true;
+    let (sender, timings) = channel();
+    let mut begun = None;
+    let sink = move |event| {
+        if let TokenEvent::Finished { usage, timings, .. } = event {
+            // Nobody waits any more when the command was interrupted.
+            let _ = sender.send((usage.completion_tokens, timings));
+            return Flow::Stop;
+        }
+        match begun.get_or_insert_with(Instant::now).elapsed() < SPEED_TIME {
+            true => Flow::Continue,
+            false => Flow::Stop,
+        }
+    };
+    let _generation = engine.submit(request, Box::new(sink)).ok()?;
+    let (tokens, Timings { decode_us, .. }) = timings.recv().ok()?;
+    // The first token comes with the prompt.
+    (tokens > 1 && decode_us > 0).then(|| f64::from(tokens - 1) * 1e6 / decode_us as f64)
 }
 
 /// A path is called by the name of its file, so that no client learns about folders.
@@ -156,6 +213,7 @@ struct Screen {
     names: Vec<String>,
     chat: bool,
     has_keys: bool,
+    speed: Option<f64>,
 }
 
 impl Screen {
@@ -170,10 +228,14 @@ impl Screen {
             }
             false => ("completions", json!({ "model": first, "prompt": "Once upon a time" })),
         };
+        // The first model answers; more at once are faster together.
+        let speed = self.speed.map_or(String::new(), |speed| {
+            format!("speed    {speed:.1} tokens/s for one answer of {first}, just measured\n")
+        });
         // Single quotes end at a single quote.
         let body = body.to_string().replace('\'', "'\\''");
         format!(
-            "console  http://{address}/\nAPI      http://{address}/v1\nmodels   {}\n\n\
+            "console  http://{address}/\nAPI      http://{address}/v1\nmodels   {}\n{speed}\n\
              curl http://{address}/v1/{path}{key} \\\n  -d '{body}'\n\nCtrl-C ends it.\n",
             names.join(", "),
         )

@@ -194,3 +194,31 @@ impl Drop for Unmount {
         let _ = Command::new("umount").arg(&self.0).output();
     }
 }
+
+#[test]
+fn a_package_is_carried_in_one_file() {
+    let home = Home::with_tiny();
+    let file = home.file("tiny.shoal");
+    let path = file.to_str().unwrap();
+    let export = ["model", "export", "tiny", "--format", "package", "--out", path];
+    home.run(&export).succeeded();
+    home.run(&export).failed(2, "--force");
+    let id = home.run(&["model", "show", "tiny", "--json"]).json()["package"].clone();
+
+    let other = Home::new();
+    let import = ["model", "import", path, "--json"];
+    let imported = other.run(&import).succeeded().json();
+    assert_eq!((&imported["package"], &imported["name"]), (&id, &"tiny".into()));
+    other.run(&["run", "-m", path, "-n", "3", "hello"]).succeeded();
+    other.run(&["model", "import", path, "--format", "i4"]).failed(2, "package already");
+
+    let mut bytes = std::fs::read(&file).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    let damaged = home.write("damaged.shoal", &bytes);
+    let third = Home::new();
+    third.run(&["model", "import", damaged.to_str().unwrap()]).failed(4, "blob tokenizer");
+    let cut = home.write("cut.shoal", &bytes[..last]);
+    third.run(&["model", "import", cut.to_str().unwrap()]).failed(4, "not whole");
+    assert_eq!(third.names("blobs"), [""; 0]);
+}

@@ -9,6 +9,7 @@ mod measures;
 mod pulls;
 mod real_models;
 mod runs;
+mod service;
 mod support;
 mod swarm;
 mod train;

@@ -220,3 +220,43 @@ fn a_context_larger_than_the_memory_for_it_is_cut_and_said() {
     let args = ["run", "-m", "long", "--kv-cache-mib", "4000000000", "x"];
     home.run(&args).failed(5, "this machine has");
 }
+
+#[test]
+fn without_a_model_the_program_tells_stories() {
+    let home = Home::new();
+    let prompt = "Once upon a time, there was a little";
+    let args = ["run", "-n", "24", "--temperature", "0", prompt];
+    let answer = home.run(&args).succeeded();
+    assert!(answer.stderr.contains("part of this program"), "{answer:?}");
+    // The same bytes on every machine.
+    let story = " girl named Lily. She loved to play outside in the sun. One day, she saw a big, \
+                 scary monster in";
+    assert_eq!(answer.stdout, format!("{story}\n"));
+    // It is a package like any other now.
+    let shown = home.run(&["model", "show", "shoal-tiny", "--json"]).succeeded().json();
+    assert_eq!(shown["architecture"]["context_tokens"], 512);
+    home.run(&["model", "verify", "--all"]).succeeded();
+    let again = home.run(&args).succeeded();
+    assert_eq!((again.stdout.as_str(), again.stderr.as_str()), (answer.stdout.as_str(), ""));
+    home.run(&["model", "remove", "shoal-tiny"]).succeeded();
+    assert_eq!(home.run(&args).succeeded().stdout, answer.stdout);
+}
+
+#[test]
+fn the_draft_inside_guesses_well_and_changes_nothing() {
+    let home = Home::new();
+    let per_pass = |temperature: &str| {
+        let beginnings = ["Once upon a time", "One day, a boy named Tim", "Lily and her mom"];
+        let each = beginnings.map(|prompt| {
+            let args = ["run", "-n", "100", "--json", "--temperature", temperature, prompt];
+            let plain = home.run(&args).succeeded().json();
+            let drafted = home.run(&[&args[..], &["--draft", "shoal-draft"]].concat());
+            let drafted = drafted.succeeded().json();
+            assert_eq!(drafted["token_ids"], plain["token_ids"]);
+            drafted["timings"]["tokens_per_pass"].as_f64().unwrap()
+        });
+        each.iter().sum::<f64>() / each.len() as f64
+    };
+    let (greedy, sampled) = (per_pass("0"), per_pass("0.8"));
+    assert!(greedy >= 2.5 && sampled >= 2.0, "{greedy} and {sampled} tokens per pass");
+}

@@ -17,6 +17,7 @@ struct Up {
     child: Child,
     address: String,
     models: Value,
+    screen: Value,
 }
 
 impl Drop for Up {
@@ -35,7 +36,7 @@ impl Up {
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let screen: Value = serde_json::from_str(&line).unwrap();
         let address = screen["address"].as_str().unwrap().to_owned();
-        Self { child, address, models: screen["models"].clone() }
+        Self { child, address, models: screen["models"].clone(), screen }
     }
 
     fn connect(&self, request: &str) -> TcpStream {
@@ -68,9 +69,19 @@ impl Up {
         text
     }
 
-    fn interrupt(&self) {
+    fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+
+    /// Everything it has said, once it has ended.
+    fn said(mut self) -> String {
+        self.signal("-TERM");
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+        let mut text = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        text
     }
 }
 
@@ -121,13 +132,19 @@ fn a_client_that_goes_away_frees_its_slot() {
 }
 
 #[test]
-fn ctrl_c_ends_streams_truthfully() {
+fn signals_end_streams_truthfully() {
+    for signal in ["-INT", "-TERM"] {
+        ends_streams_truthfully(signal);
+    }
+}
+
+fn ends_streams_truthfully(signal: &str) {
     let home = Home::with_tiny();
     let mut up = Up::start(&home, &["--drain-s", "0"]);
     let client = up.ask("/v1/completions", &endless());
     let mut lines = BufReader::new(&client).lines();
     assert!(lines.any(|line| line.unwrap().starts_with("data: ")));
-    up.interrupt();
+    up.signal(signal);
     let text: String = lines.map_while(Result::ok).collect();
     assert!(!text.contains("\"finish_reason\":\"stop\""), "{text}");
     // A machine fast enough may have finished; else the client has been told.
@@ -164,4 +181,162 @@ fn what_cannot_be_served_is_refused_before_it_starts() {
     let keys = keys.to_str().unwrap();
     home.run(&["up", "-m", "tiny", "--api-keys", keys]).failed(2, "line 1 is not a BLAKE3 hash");
     home.run(&["up", "-m", "none"]).failed(3, "neither a package nor a file");
+}
+
+/// Templates that tell, in a few words, how each family calls tools.
+const TEMPLATES: [(&str, &str); 3] = [
+    ("hermes", "<tool_call></tool_call>"),
+    ("llama", "{\"name\": function name, \"parameters\": x}"),
+    ("mistral", "[TOOL_CALLS]"),
+];
+
+#[test]
+fn tools_are_called_in_the_form_of_the_model() {
+    let home = Home::with_tiny();
+    let mut args = Vec::new();
+    for (name, form) in TEMPLATES {
+        let template = format!(
+            "{{% if tools %}}{form}{{% endif %}}\
+             {{% for m in messages %}}{{{{ m.content }}}}{{% endfor %}}"
+        );
+        let file =
+            home.write(&format!("{name}.gguf"), &gguf_file(&tiny().with_template(&template)));
+        args.extend(["-m".to_owned(), file.to_str().unwrap().to_owned()]);
+    }
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let up = Up::start(&home, &args);
+    let schema = json!({
+        "type": "object", "properties": { "city": { "enum": ["Paris", "Rome"] } },
+        "required": ["city"], "additionalProperties": false,
+    });
+    let tool = |name: &str| {
+        json!({ "type": "function", "function": {
+        "name": name, "parameters": schema, "strict": true,
+    } })
+    };
+    let tools = json!([tool("weather"), tool("time")]);
+    let messages = json!([{ "role": "user", "content": "hi" }]);
+    for (name, _) in TEMPLATES {
+        let mut whole_calls = 0;
+        for seed in 0..6 {
+            let ask = json!({
+                "model": name, "messages": messages, "tools": tools, "tool_choice": "required",
+                "parallel_tool_calls": seed % 2 == 0, "max_tokens": 300, "seed": seed,
+            });
+            let answer = body(&up.post("/v1/chat/completions", &ask));
+            let choice = &answer["choices"][0];
+            // A model of random numbers may go on with further calls.
+            if choice["finish_reason"] == "length" {
+                continue;
+            }
+            assert_eq!(choice["finish_reason"], "tool_calls", "{choice}");
+            assert_eq!(choice["message"]["content"], Value::Null, "{choice}");
+            for call in choice["message"]["tool_calls"].as_array().unwrap() {
+                let arguments = call["function"]["arguments"].as_str().unwrap();
+                let arguments: Value = serde_json::from_str(arguments).unwrap();
+                assert!(["Paris", "Rome"].contains(&arguments["city"].as_str().unwrap()));
+                whole_calls += 1;
+            }
+        }
+        assert!(whole_calls > 0, "{name}");
+        // What is free may be text, and the grammar of it compiles.
+        for changes in [json!({}), json!({ "parallel_tool_calls": false })] {
+            let mut ask = json!({
+                "model": name, "messages": messages, "tools": tools, "max_tokens": 20, "seed": 1,
+            });
+            for (key, value) in changes.as_object().unwrap() {
+                ask[key] = value.clone();
+            }
+            let answer = body(&up.post("/v1/chat/completions", &ask));
+            assert!(answer["choices"][0]["finish_reason"].is_string(), "{answer}");
+        }
+    }
+    let format = json!({ "type": "json_schema", "json_schema": { "name": "n", "schema": schema } });
+    for name in ["hermes", "mistral"] {
+        let ask = json!({
+            "model": name, "messages": messages, "tools": tools, "response_format": format,
+            "max_tokens": 60, "seed": 2,
+        });
+        body(&up.post("/v1/chat/completions", &ask));
+    }
+    let ask = json!({ "model": "tiny", "messages": messages, "tools": tools });
+    let text = up.post("/v1/chat/completions", &ask);
+    assert!(text.contains("400 Bad Request") && text.contains("\"tools\""), "{text}");
+}
+
+/// Files below a folder, with their bytes.
+fn files(folder: &std::path::Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(files(&path)),
+            false => found.push((path.clone(), std::fs::read(&path).unwrap_or_default())),
+        }
+    }
+    found
+}
+
+#[test]
+fn nothing_of_prompts_and_answers_is_logged_or_left() {
+    const WORDS: &str = "xylophone-4711";
+    let home = Home::with_tiny();
+    let up = Up::start(&home, &[]);
+    let schema = json!({ "type": "string", "enum": ["answer-0815"] });
+    let format = json!({ "type": "json_schema", "json_schema": { "name": "n", "schema": schema } });
+    let ask = json!({
+        "prompt": WORDS, "max_tokens": 40, "response_format": format, "user": WORDS, "seed": 1,
+    });
+    let whole = body(&up.post("/v1/completions", &ask));
+    assert!(whole["choices"][0]["text"].as_str().unwrap().contains("answer-0815"), "{whole}");
+    for wrong in [json!({ "prompt": WORDS, "max_tokens": -1 }), json!({ WORDS: WORDS })] {
+        assert!(up.post("/v1/completions", &wrong).starts_with("HTTP/1.1 400"));
+    }
+    let metrics = up.get("/metrics");
+    let said = up.said();
+    for words in [WORDS, "answer-0815"] {
+        assert!(!said.contains(words) && !metrics.contains(words), "{said}");
+        for (path, bytes) in files(&home.data("")) {
+            let text = String::from_utf8_lossy(&bytes);
+            assert!(!text.contains(words), "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn an_answer_is_given_again_after_a_restart() {
+    let home = Home::with_tiny();
+    let ask = json!({ "prompt": "x", "max_tokens": 20, "ignore_eos": true }).to_string();
+    let request = format!(
+        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Idempotency-Key: key-1\r\nContent-Length: {}\r\n\r\n{ask}",
+        ask.len()
+    );
+    let post = |up: &Up| {
+        let mut text = String::new();
+        up.connect(&request).read_to_string(&mut text).unwrap();
+        text
+    };
+    let up = Up::start(&home, &[]);
+    let first = post(&up);
+    drop(up.said());
+    let [(path, _)] = &files(&home.data("answers"))[..] else { panic!("one answer is kept") };
+    let mode = std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let up = Up::start(&home, &[]);
+    let again = post(&up);
+    assert!(again.contains("idempotency-replayed: true"), "{again}");
+    assert_eq!(body(&again), body(&first));
+    // A day later it is gone: the file says when it ends.
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[..8].copy_from_slice(&1_u64.to_le_bytes());
+    std::fs::write(path, bytes).unwrap();
+    assert_ne!(body(&post(&up))["id"], body(&first)["id"]);
+}
+
+#[test]
+fn the_first_screen_says_how_fast() {
+    let home = Home::with_tiny();
+    let up = Up::start(&home, &[]);
+    assert!(up.screen["decode_tokens_per_s"].as_f64().is_some_and(|rate| rate > 0.0));
 }

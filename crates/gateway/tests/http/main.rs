@@ -4,6 +4,8 @@
 mod answers;
 mod ends;
 mod guards;
+mod idempotency;
 mod pages;
 mod parameters;
 mod support;
+mod tools;

@@ -53,6 +53,32 @@ fn metrics_have_the_names_dashboards_know() {
 }
 
 #[test]
+fn the_dashboard_asks_for_metrics_that_there_are() {
+    let server = Server::start(Mock::default());
+    assert_eq!(server.post("/v1/completions", &json!({ "prompt": "x" })).status, 200);
+    let metrics = server.get("/metrics").text;
+    let dashboard: Value =
+        serde_json::from_str(include_str!("../../../../docs/grafana/shoal.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let mut expressions: Vec<&str> =
+        targets.map(|target| target["expr"].as_str().unwrap()).collect();
+    expressions.push(dashboard["templating"]["list"][1]["query"]["query"].as_str().unwrap());
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    let mut seen = 0;
+    for name in expressions.iter().flat_map(|text| text.split(|c| !is_word(c))) {
+        if name.starts_with("shoal_") || name.starts_with("vllm:") {
+            seen += 1;
+            let is_there = metrics.lines().any(|line| {
+                line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+            });
+            assert!(is_there, "{name}\n{metrics}");
+        }
+    }
+    assert!(seen > 15, "{seen}");
+}
+
+#[test]
 fn the_console_runs_nothing_but_its_own_script() {
     let server = Server::start(Mock::default());
     let page = server.get("/");

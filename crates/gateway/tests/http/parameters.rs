@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::{Mock, Server};
 
 /// Endpoint, a request it takes, and what OpenAI has published for it.
-fn endpoints() -> [(&'static str, Value, Vec<&'static str>); 3] {
+fn endpoints() -> [(&'static str, Value, Vec<&'static str>); 4] {
     let chat = json!({ "messages": [{ "role": "user", "content": "x" }] });
     [
         (
@@ -25,6 +25,17 @@ fn endpoints() -> [(&'static str, Value, Vec<&'static str>); 3] {
             json!({ "prompt": "x" }),
             "best_of echo frequency_penalty logit_bias logprobs max_tokens model n \
              presence_penalty prompt seed stop stream stream_options suffix temperature top_p user"
+                .split_whitespace()
+                .collect(),
+        ),
+        (
+            "/v1/responses",
+            json!({ "input": "x" }),
+            "background context_management conversation include input instructions \
+             max_output_tokens max_tool_calls metadata model parallel_tool_calls \
+             previous_response_id prompt prompt_cache_key prompt_cache_retention reasoning \
+             safety_identifier service_tier store stream stream_options temperature text \
+             tool_choice tools top_logprobs top_p truncation user"
                 .split_whitespace()
                 .collect(),
         ),

@@ -1,5 +1,6 @@
 //! A model of words, an endpoint in front of it, a client.
 
+use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,9 +10,12 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use shoal_base::{
     Digest, EventSink, FinishReason, Flow, Generate, GenerateError, Generation, Grammar, ModelCard,
-    PackageId, Prompt, Request, Timings, TokenEvent, TokenId, TokenLogprob, Usage,
+    PackageId, Prompt, Request, StopCause, Timings, TokenEvent, TokenId, TokenLogprob, ToolCalls,
+    ToolFormat, Usage,
 };
-use shoal_gateway::{ApiKeys, Gateway, GatewayOptions, Load, Models, Offer, OpenError};
+use shoal_gateway::{
+    ApiKeys, Gateway, GatewayOptions, KeptAnswers, Load, Models, Offer, OpenError,
+};
 
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(30);
 
@@ -20,12 +24,16 @@ pub(crate) struct Mock {
     pub(crate) card: ModelCard,
     /// Words of an answer without a limit.
     pub(crate) words: usize,
+    /// The words, if not `w0 w1 …`.
+    pub(crate) script: Option<Vec<&'static str>>,
     /// Rest after each word.
     pub(crate) rest: Duration,
     /// What becomes of every request, if not an answer.
     pub(crate) failure: Option<GenerateError>,
     /// What breaks an answer after its words.
     pub(crate) fault: Option<GenerateError>,
+    /// Why complete answers end.
+    pub(crate) cause: StopCause,
     pub(crate) running: Arc<AtomicUsize>,
     pub(crate) requests: Mutex<Vec<Request>>,
 }
@@ -47,13 +55,16 @@ impl Default for Mock {
             context_tokens: 1000,
             embedding_width: 2,
             chat: true,
+            tool_calls: Some(ToolCalls { format: ToolFormat::Hermes, marker: None }),
         };
         Self {
             card,
             words: 3,
+            script: None,
             rest: Duration::ZERO,
             failure: None,
             fault: None,
+            cause: StopCause::EndOfTurn,
             running: Arc::default(),
             requests: Mutex::default(),
         }
@@ -84,13 +95,16 @@ impl Generate for Mock {
         self.requests.lock().unwrap().push(request.clone());
         let cancelled = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&cancelled);
-        let (words, rest, running) = (self.words, self.rest, Arc::clone(&self.running));
-        let (failure, fault) = (self.failure.clone(), self.fault.clone());
+        let running = Arc::clone(&self.running);
+        let script = self.script.clone();
+        let (words, rest, cause) = (self.words, self.rest, self.cause);
+        let speech = Speech { words, script, rest, fault: self.fault.clone(), cause };
+        let failure = self.failure.clone();
         running.fetch_add(1, Ordering::SeqCst);
         std::thread::spawn(move || {
             match failure {
                 Some(error) => drop(sink.event(TokenEvent::Failed(error))),
-                None => speak(&request, &mut *sink, &seen, words, rest, fault),
+                None => speak(&request, &mut *sink, &seen, speech),
             }
             running.fetch_sub(1, Ordering::SeqCst);
         });
@@ -127,16 +141,20 @@ impl Generate for Mock {
     }
 }
 
-fn speak(
-    request: &Request,
-    sink: &mut dyn EventSink,
-    cancelled: &AtomicBool,
+/// What is said.
+struct Speech {
     words: usize,
+    script: Option<Vec<&'static str>>,
     rest: Duration,
     fault: Option<GenerateError>,
-) {
+    cause: StopCause,
+}
+
+fn speak(request: &Request, sink: &mut dyn EventSink, cancelled: &AtomicBool, speech: Speech) {
+    let Speech { words, script, rest, fault, cause } = speech;
+    let words = script.as_ref().map_or(words, Vec::len);
     let limit = request.stop.tokens_max.map_or(usize::MAX, |limit| limit as usize);
-    let mut reason = if limit < words { FinishReason::Length } else { FinishReason::Stop };
+    let mut reason = if limit < words { FinishReason::Length } else { FinishReason::Stop(cause) };
     let mut flow = sink.event(TokenEvent::Started { prompt_tokens: 5, cached_tokens: 2 });
     let mut said = 0;
     for index in 0..words.min(limit) {
@@ -144,7 +162,10 @@ fn speak(
             reason = FinishReason::Cancelled;
             break;
         }
-        let text = format!("w{index} ");
+        let text = match &script {
+            Some(script) => script[index].to_owned(),
+            None => format!("w{index} "),
+        };
         let scored = |id, logprob| {
             let bytes = text.clone().into_bytes();
             TokenLogprob { id: TokenId(id), bytes, logprob }
@@ -160,7 +181,8 @@ fn speak(
         std::thread::sleep(rest);
     }
     let usage = Usage { prompt_tokens: 5, cached_tokens: 2, completion_tokens: said };
-    let (text, timings) = ("end".to_owned(), Timings::default());
+    let text = if script.is_some() { "" } else { "end" }.to_owned();
+    let timings = Timings::default();
     let last = match fault {
         Some(error) => TokenEvent::Failed(error),
         None => TokenEvent::Finished { reason, text, usage, timings },
@@ -186,10 +208,26 @@ impl Models for One {
     }
 }
 
+/// Answers kept for as long as the test.
+#[derive(Default)]
+struct Memory(Mutex<HashMap<[u8; 32], Vec<u8>>>);
+
+impl KeptAnswers for Memory {
+    fn find(&self, key: &[u8; 32]) -> std::io::Result<Option<Vec<u8>>> {
+        Ok(self.0.lock().unwrap().get(key).cloned())
+    }
+
+    fn keep(&self, key: &[u8; 32], answer: &[u8]) -> std::io::Result<()> {
+        self.0.lock().unwrap().insert(*key, answer.to_vec());
+        Ok(())
+    }
+}
+
 /// An endpoint and a client.
 pub(crate) struct Server {
     pub(crate) gateway: Gateway,
     pub(crate) mock: Arc<Mock>,
+    kept: Arc<Memory>,
     agent: ureq::Agent,
 }
 
@@ -236,11 +274,17 @@ impl Server {
     pub(crate) fn start_with(mock: Mock, keys: Option<ApiKeys>) -> Self {
         let mock = Arc::new(mock);
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let options = GatewayOptions { listen, hosts: vec!["box.lan".to_owned()], keys };
+        let kept = Arc::new(Memory::default());
+        let options = GatewayOptions {
+            listen,
+            hosts: vec!["box.lan".to_owned()],
+            keys,
+            kept: Some(Arc::clone(&kept) as Arc<dyn KeptAnswers>),
+        };
         let gateway = Gateway::start(Arc::new(One(Arc::clone(&mock))), options).unwrap();
         let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None);
         let agent = config.timeout_global(Some(WAIT_MAX)).build().new_agent();
-        Self { gateway, mock, agent }
+        Self { gateway, mock, kept, agent }
     }
 
     fn url(&self, path: &str) -> String {
@@ -257,6 +301,24 @@ impl Server {
 
     pub(crate) fn post_text(&self, path: &str, body: &str) -> Said {
         said(self.agent.post(self.url(path)).send(body).unwrap())
+    }
+
+    pub(crate) fn post_with(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Said {
+        let mut request = self.agent.post(self.url(path));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        said(request.send(body.to_string()).unwrap())
+    }
+
+    /// Waits until so many answers are kept.
+    #[track_caller]
+    pub(crate) fn kept_count(&self, count: usize) {
+        let begun = Instant::now();
+        while self.kept.0.lock().unwrap().len() != count {
+            assert!(begun.elapsed() < WAIT_MAX, "no answer is kept");
+            std::thread::yield_now();
+        }
     }
 
     /// Bytes as they are, on a connection of their own.

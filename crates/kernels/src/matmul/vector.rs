@@ -8,11 +8,12 @@ mod wide;
 use std::cell::RefCell;
 use std::ops::Range;
 
-use shoal_arith::limits::{BLOCK, TILE_ROWS};
+use shoal_arith::limits::{BLOCK, GROUP, TILE_ROWS};
 
 use super::Task;
-use crate::Isa;
 use crate::lanes::{Avx2, Avx512, Lanes};
+use crate::{Isa, Quantized};
+use cursor::{Cursor, GROUP_BLOCKS, Panel};
 
 thread_local! {
     /// Each member's panel; grows to the widest map and stays.
@@ -46,7 +47,7 @@ pub(super) fn run(isa: Isa, task: Task<'_>, groups: Range<usize>) {
 #[target_feature(enable = "avx2")]
 fn narrow_avx2(task: Task<'_>, groups: Range<usize>, panel: &mut [u8]) {
     // SAFETY: this function has AVX2.
-    unsafe { narrow::run::<Avx2, 2, 4>(task, groups, panel) }
+    unsafe { narrow::run::<Avx2, 2, 6>(task, groups, panel) }
 }
 
 #[target_feature(enable = "avx2")]
@@ -73,6 +74,101 @@ fn passes(rows: usize, count: usize) -> impl Iterator<Item = (usize, usize)> {
         let (start, end) = (rows * i / count, rows * (i + 1) / count);
         (start, end - start)
     })
+}
+
+/// How a kernel multiplies a block of weights, which `W` is at.
+trait Kernel<L: Lanes, const H: usize, W> {
+    /// Bytes of a block of a row of x.
+    const X_BYTES: usize;
+
+    /// The first block of the first row, `[T, blocks]`.
+    fn rows(x: &Quantized) -> *const u8;
+
+    /// Adds products of a block with `T` rows.
+    ///
+    /// # Safety
+    /// The machine has the instruction set of `L`; `weights` is at a block, `rows` point to blocks.
+    unsafe fn add_block<const T: usize>(
+        weights: W,
+        rows: &[*const u8; T],
+        inner: &mut [[L::V; H]; T],
+    );
+}
+
+/// Few rows: row group `g` as it is stored. `R`: the most rows.
+///
+/// # Safety
+/// The machine has the instruction set of `L`.
+#[inline(always)]
+unsafe fn multiply_tiles<K, L: Lanes, const H: usize, const R: usize, W: Cursor>(
+    task: Task<'_>,
+    g: usize,
+    tiles: W,
+) where
+    K: Kernel<L, H, W>,
+{
+    // SAFETY: as for this function.
+    unsafe { with_rows!(task.x.rows, R, T => multiply::<K, L, H, T, W>(task, g, 0, tiles)) }
+}
+
+/// Many rows: row group `g` from its panel, at most `R` rows at a time.
+///
+/// # Safety
+/// The machine has the instruction set of `L`; the panel was spread for this row group.
+#[inline(always)]
+unsafe fn multiply_panel<K, L: Lanes, const H: usize, const R: usize, const BYTES: usize>(
+    task: Task<'_>,
+    g: usize,
+    panel: &[u8],
+) where
+    K: Kernel<L, H, Panel<BYTES>>,
+{
+    let count = task.x.rows.div_ceil(R);
+    for (pass, (first, rows)) in passes(task.x.rows, count).enumerate() {
+        let panel = Panel::new(panel.as_ptr(), task.weights, g + 1, pass, count);
+        // SAFETY: as for this function.
+        unsafe { with_rows!(rows, R, T => multiply::<K, L, H, T, _>(task, g, first, panel)) }
+    }
+}
+
+/// Row group `g` with rows `first .. first + T` of x.
+///
+/// # Safety
+/// The machine has the instruction set of `L`; the rows exist.
+#[inline(always)]
+unsafe fn multiply<K, L: Lanes, const H: usize, const T: usize, W: Cursor>(
+    task: Task<'_>,
+    g: usize,
+    first: usize,
+    mut weights: W,
+) where
+    K: Kernel<L, H, W>,
+{
+    let x = task.x;
+    let (blocks, groups) = (x.columns.div_ceil(BLOCK), x.columns.div_ceil(GROUP));
+    let mut sums = [[0.0_f64; TILE_ROWS]; T];
+    // SAFETY: rows first .. first + T exist, with `blocks` blocks and `groups` groups.
+    unsafe {
+        let multipliers = x.group_multipliers.as_ptr().add(first * groups);
+        let mut rows: [*const u8; T] =
+            std::array::from_fn(|t| K::rows(x).add((first + t) * blocks * K::X_BYTES));
+        for group in 0..groups {
+            weights.begin(group);
+            let mut inner = [[L::zero(); H]; T];
+            for _ in 0..GROUP_BLOCKS.min(blocks - group * GROUP_BLOCKS) {
+                K::add_block(weights, &rows, &mut inner);
+                weights.advance();
+                rows = rows.map(|row| row.add(K::X_BYTES));
+            }
+            for t in 0..T {
+                let n = *multipliers.add(t * groups + group);
+                for (h, &inner) in inner[t].iter().enumerate() {
+                    L::accumulate(sums[t].as_mut_ptr().add(h * L::ROWS), inner, n);
+                }
+            }
+        }
+        finish::<L, T>(task, first, g, &sums);
+    }
 }
 
 /// Turns exact sums into outputs and writes them. `sums`: `[T][16]`.

@@ -191,16 +191,19 @@ impl Manifest {
         PackageId(Digest::of(&self.to_bytes()))
     }
 
+    /// Refuses what is too long for a manifest, before it is read.
+    pub(crate) const fn check_length(got: usize) -> Result<(), PackageError> {
+        let limit = MANIFEST_BYTES_MAX;
+        if got > limit { Err(PackageError::ManifestSize { got, limit }) } else { Ok(()) }
+    }
+
     /// Parses and checks a manifest. Bytes in another form than [`Self::to_bytes`] gives are
     /// refused, so that one package has one id.
     ///
     /// # Errors
     /// The first rule that is broken.
     pub fn parse(bytes: &[u8]) -> Result<Self, PackageError> {
-        if bytes.len() > MANIFEST_BYTES_MAX {
-            let limit = MANIFEST_BYTES_MAX;
-            return Err(PackageError::ManifestSize { got: bytes.len(), limit });
-        }
+        Self::check_length(bytes.len())?;
         let header: Header = serde_json::from_slice(bytes)?;
         header.check()?;
         let manifest: Self = serde_json::from_slice(bytes)?;

@@ -1,7 +1,7 @@
 //! Chat templates: real ones against Jinja2, our own, and hostile ones.
 
 use serde_json::{Map, Value, json};
-use shoal_base::Digest;
+use shoal_base::{Digest, ToolFormat};
 use shoal_model::template::{
     BuiltinTemplate, ChatTemplate, TEMPLATE_BYTES_MAX, TemplateDate, TemplateError, TemplateInput,
 };
@@ -337,6 +337,38 @@ fn our_own_templates_render_conversations() {
     for builtin in BuiltinTemplate::ALL {
         assert!(builtin.source().is_ascii(), "{}", builtin.name());
     }
+}
+
+#[test]
+fn published_templates_tell_how_tools_are_called() {
+    let Some(data) = support::shared_data() else {
+        return;
+    };
+    let folder = data.join("tokenizers/ggerganov+llama.cpp/models/templates");
+    for (file, format) in [
+        ("Qwen-Qwen2.5-7B-Instruct", Some(ToolFormat::Hermes)),
+        ("NousResearch-Hermes-3-Llama-3.1-8B-tool_use", Some(ToolFormat::Hermes)),
+        ("meta-llama-Llama-3.1-8B-Instruct", Some(ToolFormat::Llama)),
+        ("meta-llama-Llama-3.2-3B-Instruct", Some(ToolFormat::Llama)),
+        ("mistralai-Mistral-Nemo-Instruct-2407", Some(ToolFormat::Mistral)),
+        ("google-gemma-2-2b-it", None),
+        ("microsoft-Phi-3.5-mini-instruct", None),
+        ("meetkai-functionary-medium-v3.1", None),
+    ] {
+        let text = support::read_text(folder.join(format!("{file}.jinja")));
+        assert_eq!(ChatTemplate::parse(&text).unwrap().tool_format(), format, "{file}");
+    }
+}
+
+#[test]
+fn a_template_without_a_place_for_tools_has_no_form() {
+    let format = |text: &str| ChatTemplate::parse(text).unwrap().tool_format();
+    assert_eq!(format("<tool_call>"), None);
+    assert_eq!(format("{{ tools }}"), None);
+    assert_eq!(format("{{ tools }}<tool_call>"), Some(ToolFormat::Hermes));
+    assert_eq!(format("{{ tools }}[TOOL_CALLS]"), Some(ToolFormat::Mistral));
+    let llama = "{{ tools }}{\"name\": function name, \"parameters\": x}";
+    assert_eq!(format(llama), Some(ToolFormat::Llama));
 }
 
 #[test]

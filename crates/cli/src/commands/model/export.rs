@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::json;
+use shoal_model::bundle::write_bundle;
 use shoal_model::export::export_gguf;
 use shoal_model::source::ElementType;
 
@@ -19,11 +20,11 @@ pub(crate) struct Args {
     #[command(flatten)]
     chosen: Chosen,
 
-    /// The GGUF file to write
+    /// The file to write
     #[arg(long, short, value_name = "FILE")]
     out: PathBuf,
 
-    /// Format of the matrices
+    /// `f16`, `f32`: a GGUF file with such matrices; `package`: the package as it is, in one file
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 
@@ -32,12 +33,13 @@ pub(crate) struct Args {
     force: bool,
 }
 
-/// Format of exported matrices.
+/// What to write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
     #[default]
     F16,
     F32,
+    Package,
 }
 
 pub(super) fn run(session: &Session, args: &Args) -> Result<(), Failure> {
@@ -46,10 +48,6 @@ pub(super) fn run(session: &Session, args: &Args) -> Result<(), Failure> {
     let id = store.find(&args.chosen.model)?;
     let package = store.package(id)?;
     let name = store.names_of(id)?.first().map_or(id.to_string(), ToString::to_string);
-    let element = match args.format {
-        Format::F16 => ElementType::F16,
-        Format::F32 => ElementType::F32,
-    };
     if args.out.exists() && !args.force {
         let rule = format!("{} is there already; --force replaces it", args.out.display());
         return Err(Failure::usage(rule));
@@ -60,8 +58,13 @@ pub(super) fn run(session: &Session, args: &Args) -> Result<(), Failure> {
         bar.set_position((done * STEPS as f64) as u64);
         !interrupt::is_asked()
     };
+    let all = package.manifest().blob_bytes() as f64;
     let bytes = write_whole(&args.out, args.force, |file| {
-        Ok(export_gguf(&package, &name, element, file, &told)?)
+        Ok(match args.format {
+            Format::F16 => export_gguf(&package, &name, ElementType::F16, file, &told)?,
+            Format::F32 => export_gguf(&package, &name, ElementType::F32, file, &told)?,
+            Format::Package => write_bundle(&package, file, &|done| told(done as f64 / all))?,
+        })
     })?;
     bar.finish_and_clear();
     if session.json {

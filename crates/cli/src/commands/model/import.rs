@@ -7,14 +7,14 @@ use shoal_model::package::StoredFormat;
 use shoal_store::PackageName;
 
 use crate::failure::Failure;
-use crate::import::{ImportOptions, Imported, import, name_of, open_source};
+use crate::import::{ImportOptions, Imported, import_path, name_of};
 use crate::output;
 use crate::session::Session;
 
 /// Arguments of `shoal model import`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A GGUF file, a Hugging Face folder, or a llama2.c checkpoint
+    /// A GGUF file, a Hugging Face folder, a llama2.c checkpoint, or a package in one file
     source: PathBuf,
 
     /// The name of the package; that of the file unless given
@@ -30,15 +30,15 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(session: &Session, args: &Args) -> Result<(), Failure> {
-    let source = open_source(&args.source, args.tokenizer.as_deref())?;
     let name = args.name.clone().unwrap_or_else(|| name_of(&args.source));
-    let imported = import(session, &*source, args.options, name)?;
+    let tokenizer = args.tokenizer.as_deref();
+    let imported = import_path(session, &args.source, tokenizer, args.options, name)?;
     print(session, &imported)
 }
 
 /// Says what was imported.
 pub(super) fn print(session: &Session, imported: &Imported) -> Result<(), Failure> {
-    let Imported { id, name, bytes, weights, error, renamed_from } = imported;
+    let Imported { id, name, bytes, converted, renamed_from } = imported;
     let path = session.store()?.manifest_path(*id);
     if session.json {
         return output::json(&json!({
@@ -46,12 +46,14 @@ pub(super) fn print(session: &Session, imported: &Imported) -> Result<(), Failur
         }));
     }
     let size = output::bytes(*bytes);
-    let weights = match weights {
-        StoredFormat::I8 => "8 bits",
-        StoredFormat::I4 | StoredFormat::I4Offset => "4 bits",
+    let how = match converted {
+        Some((weights, error)) => {
+            let bits = if *weights == StoredFormat::I8 { 8 } else { 4 };
+            format!("{bits} bits, weights differ by {:.3} %", error.relative() * 100.0)
+        }
+        None => "the package as it is".to_owned(),
     };
-    let percent = error.relative() * 100.0;
-    output::line(&format!("{name}: {size}, {weights}, weights differ by {percent:.3} %"))?;
+    output::line(&format!("{name}: {size}, {how}"))?;
     output::line(&format!("package {id}"))?;
     if let Some(before) = renamed_from {
         output::note(&format!("{name} was {before} before, which is still there"));

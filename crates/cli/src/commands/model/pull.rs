@@ -9,7 +9,7 @@ use shoal_store::fetch::{FetchError, FetchOptions, FetchProgress, ModelReference
 
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::import::{ImportOptions, import, open_source};
+use crate::import::{ImportOptions, import_path};
 use crate::session::Session;
 use crate::{interrupt, output, progress};
 
@@ -46,10 +46,8 @@ pub(super) fn run(session: &Session, args: &Args) -> Result<(), Failure> {
     let follow = Follow { bar: &bar, quiet: session.json };
     let fetched = session.store()?.fetch(&args.reference, &options, &follow)?;
     bar.finish_and_clear();
-    let source = open_source(&fetched.path, None)?;
     let name = args.name.clone().unwrap_or_else(|| fetched.name.clone());
-    let imported = import(session, &*source, args.options, name)?;
-    drop(source);
+    let imported = import_path(session, &fetched.path, None, args.options, name)?;
     match args.keep {
         true => output::note(&format!("files: {}", fetched.path.display())),
         false => fetched.remove()?,

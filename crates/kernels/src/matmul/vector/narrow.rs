@@ -3,18 +3,17 @@
 //! A block's 32 products per row are at most 15 * 127 each and fall into two 16-bit sums of 16, at
 //! most 30,480 each, so no sum saturates. One multiply-add by (m r, m r) then scales the block and
 //! widens it to 32 bits at once.
-#![expect(clippy::needless_range_loop, reason = "indices name rows and vectors of several arrays")]
 
 use std::ops::Range;
 
 use shoal_arith::WeightFormat;
-use shoal_arith::limits::{BLOCK, GROUP, TILE_ROWS};
+use shoal_arith::limits::{BLOCK, TILE_ROWS};
 
 use super::cursor::{AHEAD_BYTES, Cursor, GROUP_BLOCKS, Panel, Tiles, prefetch};
-use super::{Task, finish, passes, with_rows};
-use crate::Linear;
+use super::{Kernel, Task, multiply_panel, multiply_tiles};
 use crate::lanes::Lanes;
 use crate::quantized::NarrowBlock;
+use crate::{Linear, Quantized};
 
 const QUADS: usize = BLOCK / 4;
 /// 16 rows of 4 bytes.
@@ -54,19 +53,14 @@ unsafe fn row_group<L: Lanes, const H: usize, const R: usize, const OFFSETS: boo
     g: usize,
     panel: &mut [u8],
 ) {
-    let rows = task.x.rows;
     // SAFETY: as for this function; the panel was spread for this row group.
     unsafe {
-        if rows <= R {
+        if task.x.rows <= R {
             let tiles = Tiles::new(task.weights, g);
-            with_rows!(rows, R, T => multiply::<L, H, T, OFFSETS>(task, g, 0, tiles));
-            return;
-        }
-        spread::<L, H, OFFSETS>(task.weights, g, panel);
-        let count = rows.div_ceil(R);
-        for (pass, (first, rows)) in passes(rows, count).enumerate() {
-            let panel = Panel::<BLOCK_BYTES>::new(panel.as_ptr(), task.weights, g + 1, pass, count);
-            with_rows!(rows, R, T => multiply::<L, H, T, OFFSETS>(task, g, first, panel));
+            multiply_tiles::<Bytes<OFFSETS>, L, H, R, _>(task, g, tiles);
+        } else {
+            spread::<L, H, OFFSETS>(task.weights, g, panel);
+            multiply_panel::<Bytes<OFFSETS>, L, H, R, BLOCK_BYTES>(task, g, panel);
         }
     }
 }
@@ -185,49 +179,33 @@ unsafe fn spread_block<L: Lanes, const H: usize, const OFFSETS: bool>(
     }
 }
 
-/// Row group `g` with rows `first .. first + T` of x.
-///
-/// # Safety
-/// The machine has the instruction set of `L`; the rows exist.
-#[inline(always)]
-unsafe fn multiply<L: Lanes, const H: usize, const T: usize, const OFFSETS: bool>(
-    task: Task<'_>,
-    g: usize,
-    first: usize,
-    mut weights: impl Narrow<L, H>,
-) {
-    let x = task.x;
-    let blocks = task.weights.shape().blocks();
-    let groups = x.columns.div_ceil(GROUP);
-    let mut sums = [[0.0_f64; TILE_ROWS]; T];
-    // SAFETY: rows first .. first + T exist, with `blocks` blocks and `groups` groups.
-    unsafe {
-        let multipliers = x.group_multipliers.as_ptr().add(first * groups);
-        let mut rows: [*const NarrowBlock; T] =
-            std::array::from_fn(|t| x.narrow.as_ptr().add((first + t) * blocks));
-        for group in 0..groups {
-            weights.begin(group);
-            let mut inner = [[L::zero(); H]; T];
-            for _ in 0..GROUP_BLOCKS.min(blocks - group * GROUP_BLOCKS) {
-                for_block::<L, H, T, OFFSETS>(&rows, weights, &mut inner);
-                weights.advance();
-                rows = rows.map(|row| row.add(1));
-            }
-            for t in 0..T {
-                let n = *multipliers.add(t * groups + group);
-                for h in 0..H {
-                    L::accumulate(sums[t].as_mut_ptr().add(h * L::ROWS), inner[t][h], n);
-                }
-            }
-        }
-        finish::<L, T>(task, first, g, &sums);
+/// Byte products; `OFFSETS`: whether the weights have them.
+struct Bytes<const OFFSETS: bool>;
+
+impl<L: Lanes, const H: usize, const OFFSETS: bool, W: Narrow<L, H>> Kernel<L, H, W>
+    for Bytes<OFFSETS>
+{
+    const X_BYTES: usize = size_of::<NarrowBlock>();
+
+    fn rows(x: &Quantized) -> *const u8 {
+        x.narrow.as_ptr().cast()
+    }
+
+    #[inline(always)]
+    unsafe fn add_block<const T: usize>(
+        weights: W,
+        rows: &[*const u8; T],
+        inner: &mut [[L::V; H]; T],
+    ) {
+        // SAFETY: as for the trait.
+        unsafe { add_block::<L, H, T, OFFSETS>(&rows.map(|row| row.cast()), weights, inner) }
     }
 }
 
 /// # Safety
 /// The machine has the instruction set of `L`; `weights` is at a block, `rows` point to blocks.
 #[inline(always)]
-unsafe fn for_block<L: Lanes, const H: usize, const T: usize, const OFFSETS: bool>(
+unsafe fn add_block<L: Lanes, const H: usize, const T: usize, const OFFSETS: bool>(
     rows: &[*const NarrowBlock; T],
     weights: impl Narrow<L, H>,
     inner: &mut [[L::V; H]; T],

@@ -8,18 +8,18 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use shoal_arith::WeightFormat;
-use shoal_arith::limits::{BLOCK, GROUP, TILE_ROWS};
+use shoal_arith::limits::BLOCK;
 
 use super::cursor::{AHEAD_BYTES, Cursor, GROUP_BLOCKS, Panel, Tiles, prefetch};
-use super::{Task, finish, passes, with_rows};
-use crate::Linear;
+use super::{Kernel, Task, multiply_panel, multiply_tiles};
 use crate::lanes::{Avx512, Lanes};
 use crate::quantized::NarrowBlock;
+use crate::{Linear, Quantized};
 
 const QUADS: usize = BLOCK / 4;
 const VECTOR: usize = 64;
 /// Rows of x that one pass takes: what the registers hold.
-const ROWS_AT_ONCE: usize = 8;
+const R: usize = 8;
 /// Bytes of one block of a panel: 8 quads, multipliers, offsets, one vector each.
 const BLOCK_BYTES: usize = (QUADS + 2) * VECTOR;
 
@@ -48,19 +48,14 @@ unsafe fn row_group<const I4: bool, const OFFSETS: bool>(
     g: usize,
     panel: &mut [u8],
 ) {
-    let rows = task.x.rows;
     // SAFETY: as for this function; the panel was spread for this row group.
     unsafe {
-        if rows <= ROWS_AT_ONCE {
+        if task.x.rows <= R {
             let tiles = Stored::<I4>(Tiles::new(task.weights, g));
-            with_rows!(rows, ROWS_AT_ONCE, T => multiply::<T, I4, OFFSETS>(task, g, 0, tiles));
-            return;
-        }
-        spread::<I4, OFFSETS>(task.weights, g, panel);
-        let count = rows.div_ceil(ROWS_AT_ONCE);
-        for (pass, (first, rows)) in passes(rows, count).enumerate() {
-            let panel = Panel::<BLOCK_BYTES>::new(panel.as_ptr(), task.weights, g + 1, pass, count);
-            with_rows!(rows, ROWS_AT_ONCE, T => multiply::<T, I4, OFFSETS>(task, g, first, panel));
+            multiply_tiles::<Bytes<I4, OFFSETS>, Avx512, 1, R, _>(task, g, tiles);
+        } else {
+            spread::<I4, OFFSETS>(task.weights, g, panel);
+            multiply_panel::<Bytes<I4, OFFSETS>, Avx512, 1, R, BLOCK_BYTES>(task, g, panel);
         }
     }
 }
@@ -176,50 +171,34 @@ unsafe fn spread<const I4: bool, const OFFSETS: bool>(
     }
 }
 
-/// Row group `g` with rows `first .. first + T` of x.
-///
-/// # Safety
-/// The machine has AVX-512 VNNI; the rows exist.
-#[inline(always)]
-unsafe fn multiply<const T: usize, const I4: bool, const OFFSETS: bool>(
-    task: Task<'_>,
-    g: usize,
-    first: usize,
-    mut weights: impl Codes,
-) {
-    let x = task.x;
-    let blocks = task.weights.shape().blocks();
-    let groups = x.columns.div_ceil(GROUP);
-    let mut sums = [[0.0_f64; TILE_ROWS]; T];
-    // SAFETY: rows first .. first + T exist, with `blocks` blocks and `groups` groups.
-    unsafe {
-        let multipliers = x.group_multipliers.as_ptr().add(first * groups);
-        let mut rows: [*const NarrowBlock; T] =
-            std::array::from_fn(|t| x.narrow.as_ptr().add((first + t) * blocks));
-        for group in 0..groups {
-            weights.begin(group);
-            let mut inner = [_mm512_setzero_si512(); T];
-            for _ in 0..GROUP_BLOCKS.min(blocks - group * GROUP_BLOCKS) {
-                for_block::<T, I4, OFFSETS>(&rows, weights, &mut inner);
-                weights.advance();
-                rows = rows.map(|row| row.add(1));
-            }
-            for t in 0..T {
-                let n = *multipliers.add(t * groups + group);
-                Avx512::accumulate(sums[t].as_mut_ptr(), inner[t], n);
-            }
-        }
-        finish::<Avx512, T>(task, first, g, &sums);
+/// Byte products; `I4`: whether the weights have 4 bits, `OFFSETS`: whether they have offsets.
+struct Bytes<const I4: bool, const OFFSETS: bool>;
+
+impl<const I4: bool, const OFFSETS: bool, W: Codes> Kernel<Avx512, 1, W> for Bytes<I4, OFFSETS> {
+    const X_BYTES: usize = size_of::<NarrowBlock>();
+
+    fn rows(x: &Quantized) -> *const u8 {
+        x.narrow.as_ptr().cast()
+    }
+
+    #[inline(always)]
+    unsafe fn add_block<const T: usize>(
+        weights: W,
+        rows: &[*const u8; T],
+        inner: &mut [[__m512i; 1]; T],
+    ) {
+        // SAFETY: as for the trait.
+        unsafe { add_block::<T, I4, OFFSETS>(&rows.map(|row| row.cast()), weights, inner) }
     }
 }
 
 /// # Safety
 /// The machine has AVX-512 VNNI; `weights` is at a block, `rows` point to blocks.
 #[inline(always)]
-unsafe fn for_block<const T: usize, const I4: bool, const OFFSETS: bool>(
+unsafe fn add_block<const T: usize, const I4: bool, const OFFSETS: bool>(
     rows: &[*const NarrowBlock; T],
     weights: impl Codes,
-    inner: &mut [__m512i; T],
+    inner: &mut [[__m512i; 1]; T],
 ) {
     let bias = if I4 { 8 } else { 128 };
     // SAFETY: as for this function.
@@ -241,13 +220,13 @@ unsafe fn for_block<const T: usize, const I4: bool, const OFFSETS: bool>(
                 true => Avx512::dot_i16(dots[t], Avx512::mul16(m, r)),
                 false => _mm512_mullo_epi32(dots[t], Avx512::dot_i16(m, r)),
             };
-            inner[t] = Avx512::add32(inner[t], scaled);
+            inner[t][0] = Avx512::add32(inner[t][0], scaled);
         }
         if OFFSETS {
             let o = weights.offsets();
             for t in 0..T {
                 let pair = _mm512_set1_epi32((*rows[t]).offset_pair);
-                inner[t] = Avx512::add32(inner[t], Avx512::dot_i16(o, pair));
+                inner[t][0] = Avx512::add32(inner[t][0], Avx512::dot_i16(o, pair));
             }
         }
     }

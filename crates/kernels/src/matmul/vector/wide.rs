@@ -2,15 +2,15 @@
 //!
 //! Used for 12-bit rows, and for 8-bit weights without VNNI: two byte products of 127 * 127 do not
 //! fit 16 bits, so 16-bit products, two per instruction and lane, are the fastest exact ones.
-#![expect(clippy::needless_range_loop, reason = "indices name rows and vectors of several arrays")]
 
 use std::ops::Range;
 
 use shoal_arith::WeightFormat;
-use shoal_arith::limits::{BLOCK, GROUP, TILE_ROWS};
+use shoal_arith::limits::{BLOCK, TILE_ROWS};
 
 use super::cursor::{AHEAD_BYTES, Cursor, GROUP_BLOCKS, Panel, Tiles, prefetch};
-use super::{Task, finish, passes, with_rows};
+use super::{Kernel, Task, multiply_panel, multiply_tiles};
+use crate::Quantized;
 use crate::lanes::Lanes;
 
 const QUADS: usize = BLOCK / 4;
@@ -56,19 +56,14 @@ unsafe fn row_group<L: Lanes, const H: usize, const R: usize>(
     tiles: impl Wide<L, H>,
     panel: &mut [u8],
 ) {
-    let rows = task.x.rows;
     // SAFETY: as for this function; the panel was spread for this row group.
     unsafe {
         // Unpacking costs as much as three rows.
-        if rows <= R / 2 {
-            with_rows!(rows, R, T => multiply::<L, H, T>(task, g, 0, tiles));
-            return;
-        }
-        spread::<L, H>(task.weights.shape().blocks(), tiles, panel);
-        let count = rows.div_ceil(R);
-        for (pass, (first, rows)) in passes(rows, count).enumerate() {
-            let panel = Panel::<BLOCK_BYTES>::new(panel.as_ptr(), task.weights, g + 1, pass, count);
-            with_rows!(rows, R, T => multiply::<L, H, T>(task, g, first, panel));
+        if task.x.rows <= R / 2 {
+            multiply_tiles::<Words, L, H, R, _>(task, g, tiles);
+        } else {
+            spread::<L, H>(task.weights.shape().blocks(), tiles, panel);
+            multiply_panel::<Words, L, H, R, BLOCK_BYTES>(task, g, panel);
         }
     }
 }
@@ -208,51 +203,35 @@ unsafe fn spread<L: Lanes, const H: usize>(
     }
 }
 
-/// Row group `g` with rows `first .. first + T` of x.
-///
-/// # Safety
-/// The machine has the instruction set of `L`; the rows exist.
-#[inline(always)]
-unsafe fn multiply<L: Lanes, const H: usize, const T: usize>(
-    task: Task<'_>,
-    g: usize,
-    first: usize,
-    mut weights: impl Wide<L, H>,
-) {
-    let x = task.x;
-    let blocks = task.weights.shape().blocks();
-    let groups = x.columns.div_ceil(GROUP);
-    let mut sums = [[0.0_f64; TILE_ROWS]; T];
-    // SAFETY: rows first .. first + T exist, with `blocks` blocks and `groups` groups.
-    unsafe {
-        let multipliers = x.group_multipliers.as_ptr().add(first * groups);
-        let mut rows: [*const u8; T] =
-            std::array::from_fn(|t| x.wide.as_ptr().add((first + t) * blocks * BLOCK).cast());
-        for group in 0..groups {
-            weights.begin(group);
-            let mut inner = [[L::zero(); H]; T];
-            for _ in 0..GROUP_BLOCKS.min(blocks - group * GROUP_BLOCKS) {
-                for j in 0..QUADS {
-                    let (even, odd) = weights.pairs(j);
-                    for (w, at) in [(even, 0), (odd, 4)] {
-                        for t in 0..T {
-                            let x = L::broadcast(rows[t].add(j * 8 + at));
-                            for h in 0..H {
-                                inner[t][h] = L::add32(inner[t][h], L::dot_i16(w[h], x));
-                            }
+/// Products of 16-bit integers.
+struct Words;
+
+impl<L: Lanes, const H: usize, W: Wide<L, H>> Kernel<L, H, W> for Words {
+    const X_BYTES: usize = BLOCK * 2;
+
+    fn rows(x: &Quantized) -> *const u8 {
+        x.wide.as_ptr().cast()
+    }
+
+    #[inline(always)]
+    unsafe fn add_block<const T: usize>(
+        weights: W,
+        rows: &[*const u8; T],
+        inner: &mut [[L::V; H]; T],
+    ) {
+        // SAFETY: as for the trait.
+        unsafe {
+            for j in 0..QUADS {
+                let (even, odd) = weights.pairs(j);
+                for (w, at) in [(even, 0), (odd, 4)] {
+                    for t in 0..T {
+                        let x = L::broadcast(rows[t].add(j * 8 + at));
+                        for h in 0..H {
+                            inner[t][h] = L::add32(inner[t][h], L::dot_i16(w[h], x));
                         }
                     }
                 }
-                weights.advance();
-                rows = rows.map(|row| row.add(BLOCK * 2));
-            }
-            for t in 0..T {
-                let n = *multipliers.add(t * groups + group);
-                for h in 0..H {
-                    L::accumulate(sums[t].as_mut_ptr().add(h * L::ROWS), inner[t][h], n);
-                }
             }
         }
-        finish::<L, T>(task, first, g, &sums);
     }
 }

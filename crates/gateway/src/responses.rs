@@ -1,0 +1,175 @@
+//! `POST /v1/responses`: text and tools in the words of OpenAI's newer API.
+//!
+//! Nothing is kept: an answer cannot be fetched or continued by its id. Invariant: only a complete
+//! answer is `completed`; one that ran into its limit is `incomplete`, one that was cut `failed`.
+
+mod ask;
+mod items;
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::{Stream, stream};
+use serde_json::{Value, json};
+use shoal_base::{ModelCard, TokenEvent};
+
+use crate::answer::Answers;
+use crate::app::{App, blocking, unix_s};
+use crate::error::ApiError;
+use crate::guard::{Caller, random_id};
+use crate::logprobs::Scored;
+use crate::metrics::Meter;
+use crate::tools::{Voice, fit_ids};
+use crate::{body, reply};
+use ask::Ask;
+use items::Items;
+
+pub(crate) async fn responses(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let Ask { model, mut request, stream, tools, echo } = ask::ask(&body::read(body).await?)?;
+    caller.salt_request(&mut request);
+    let model = app.open(model).await?;
+    let headers = reply::headers(model.card(), Some(&request));
+    let meter = Meter::new(&app.metrics, &model.card().name);
+    let phase = app.phase.clone();
+    let items = Items::new(heading(model.card(), echo));
+    let start = move || {
+        fit_ids(model.card().tool_calls, &mut request.prompt);
+        let parser = tools.map(|tools| tools.apply(&*model, &mut request)).transpose()?;
+        Ok((Answers::start(model, vec![request], phase, meter)?, Voice::new(parser)))
+    };
+    let (mut answers, voice) = blocking(start).await?;
+    let is_whole = answers.whole();
+    // The status is only sent once it is known that there is an answer.
+    let (_, first) = answers.next().await?;
+    let mut building = Building { items, voice };
+    let mut response = match stream {
+        true => {
+            let whole = building.add(first);
+            let answers = whole.is_none().then_some(answers);
+            let streaming = Streaming { building, answers, ready: VecDeque::new() };
+            Sse::new(events(streaming)).keep_alive(KeepAlive::default()).into_response()
+        }
+        false => {
+            let mut event = first;
+            let whole = loop {
+                match building.add(event) {
+                    Some(whole) => break whole,
+                    None => event = answers.next().await?.1,
+                }
+                // Nobody sees the events of a whole answer.
+                building.items.take_events();
+            };
+            body::json(&whole)
+        }
+    };
+    response.headers_mut().extend(headers);
+    response.extensions_mut().insert(is_whole);
+    Ok(response)
+}
+
+/// Understands a request and forgets it, for tests that look at refusals only.
+#[cfg(test)]
+pub(crate) fn understand(body: &[u8]) -> Result<(), ApiError> {
+    ask::ask(body).map(drop)
+}
+
+/// An answer before anything was said.
+fn heading(card: &ModelCard, mut echo: Value) -> Value {
+    let mut heading = json!({
+        "id": format!("resp_{}", random_id()),
+        "object": "response",
+        "created_at": unix_s(),
+        "completed_at": null,
+        "status": "in_progress",
+        "background": false,
+        "error": null,
+        "incomplete_details": null,
+        "max_tool_calls": null,
+        "model": card.name,
+        "output": [],
+        "previous_response_id": null,
+        "reasoning": { "effort": null, "summary": null },
+        "service_tier": "default",
+        "store": false,
+        "truncation": "disabled",
+        "usage": null,
+    });
+    for (name, value) in echo.as_object_mut().into_iter().flatten() {
+        heading[name.as_str()] = value.take();
+    }
+    heading
+}
+
+struct Building {
+    items: Items,
+    voice: Voice,
+}
+
+impl Building {
+    /// Takes an event; the whole answer, when it is the last.
+    fn add(&mut self, event: TokenEvent) -> Option<Value> {
+        match event {
+            TokenEvent::Started { .. } => self.items.start(),
+            TokenEvent::Token { text, logprob, top, .. } => {
+                if let Some(token) = logprob {
+                    self.items.score(Scored { token, top });
+                }
+                self.voice.pieces(&text).into_iter().for_each(|piece| self.items.piece(piece));
+            }
+            TokenEvent::Finished { reason, text, usage, .. } => {
+                self.voice.last_pieces(&text).into_iter().for_each(|piece| self.items.piece(piece));
+                return Some(self.items.finish(reason, usage));
+            }
+            TokenEvent::Failed(_) => {}
+        }
+        None
+    }
+}
+
+struct Streaming {
+    building: Building,
+    /// Absent when it has ended.
+    answers: Option<Answers>,
+    ready: VecDeque<Value>,
+}
+
+fn events(streaming: Streaming) -> impl Stream<Item = Result<Event, Infallible>> {
+    stream::unfold(streaming, |mut streaming| async {
+        let value = streaming.next().await?;
+        let kind = value["type"].as_str().unwrap_or_default();
+        let event = Event::default().event(kind).data(value.to_string());
+        Some((Ok(event), streaming))
+    })
+}
+
+impl Streaming {
+    async fn next(&mut self) -> Option<Value> {
+        loop {
+            self.ready.extend(self.building.items.take_events());
+            if let Some(event) = self.ready.pop_front() {
+                return Some(event);
+            }
+            match self.answers.as_mut()?.next().await {
+                Ok((_, event)) => {
+                    if self.building.add(event).is_some() {
+                        self.answers = None;
+                    }
+                }
+                Err(error) => {
+                    self.building.items.fail(&error);
+                    self.answers = None;
+                }
+            }
+        }
+    }
+}
