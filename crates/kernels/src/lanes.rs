@@ -13,6 +13,15 @@ pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
 
+/// Asks for a line of memory that will be read some hundred nanoseconds from now.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(crate) fn prefetch(from: *const u8) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    // SAFETY: a prefetch of any address is harmless.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+}
+
 /// A vector of `ROWS` 32-bit lanes, each also two 16-bit or four 8-bit lanes.
 ///
 /// # Safety

@@ -147,8 +147,13 @@ impl Part<'_> {
         let keys = pages * CHUNK;
         scratch.resize(queries, keys, chunks.all.len(), self.shape);
         self.gather_queries(&mut scratch.codes);
-        for (index, page) in self.pages(&chunks).enumerate() {
-            self.score_page(isa, index, page, keys, scratch);
+        let mut pages = self.pages(&chunks).enumerate().peekable();
+        while let Some((index, page)) = pages.next() {
+            let next = match pages.peek() {
+                Some((_, next)) => next.keys,
+                None => self.values(&chunks, chunks.all.start),
+            };
+            self.score_page(isa, index, page, next, keys, scratch);
         }
         self.weigh(isa, &chunks, keys, scratch);
         let largest: Vec<Option<i32>> = (0..queries)
@@ -204,6 +209,14 @@ impl Part<'_> {
         sequence.chain(tree).map(|page| self.pool.head(page, self.layer, self.head))
     }
 
+    /// Values of a chunk of the sequence; empty when no page of this part holds it.
+    fn values(&self, chunks: &Chunks, chunk: usize) -> &[i16] {
+        match chunks.pages.contains(&chunk) {
+            true => self.pool.head(self.span.pages[chunk], self.layer, self.head).values,
+            false => &[],
+        }
+    }
+
     fn gather_queries(&self, codes: &mut [i16]) {
         let width = self.shape.head_width;
         for (q, codes) in codes.chunks_exact_mut(width).enumerate() {
@@ -219,12 +232,14 @@ impl Part<'_> {
         isa: crate::Isa,
         index: usize,
         page: PageHead<'_>,
+        next: &[i16],
         keys: usize,
         scratch: &mut Scratch,
     ) {
         let queries = self.range.len() * self.shape.ratio();
         let task = Product {
             a: page.keys,
+            next,
             lanes: CHUNK,
             pairs: self.shape.head_width / 2,
             x: &scratch.codes,
@@ -330,6 +345,7 @@ impl Part<'_> {
         let queries = largest.len();
         let task = |page: PageId, x| Product {
             a: self.pool.head(page, self.layer, self.head).values,
+            next: self.values(chunks, chunk + 1),
             lanes: width,
             pairs: CHUNK / 2,
             x,

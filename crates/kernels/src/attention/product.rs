@@ -10,6 +10,9 @@ use crate::Isa;
 pub(super) struct Product<'a> {
     /// `[pairs, lanes, 2]`, lanes a multiple of 16.
     pub(super) a: &'a [i16],
+    /// What will be read after `a`: asked for meanwhile, as one block after another lies too far
+    /// away for the machine to guess. Empty when nothing follows.
+    pub(super) next: &'a [i16],
     pub(super) lanes: usize,
     pub(super) pairs: usize,
     /// Rows of `2 * pairs`, `x_stride` apart.
@@ -56,7 +59,7 @@ fn portable<const ADD: bool>(task: Product<'_>, out: &mut [i32]) {
 #[expect(clippy::needless_range_loop, reason = "indices name rows and vectors of several arrays")]
 mod vector {
     use super::Product;
-    use crate::lanes::{Avx2, Avx512, Lanes};
+    use crate::lanes::{Avx2, Avx512, Lanes, prefetch};
 
     #[target_feature(enable = "avx2")]
     pub(super) unsafe fn avx2<const ADD: bool>(task: Product<'_>, out: &mut [i32]) {
@@ -117,10 +120,19 @@ mod vector {
                     }
                 }
                 let mut a = task.a.as_ptr().add(lane * 2).cast::<u8>();
+                // Each step reads one line of `a` and asks for one of what follows.
+                let line = C * L::ROWS * 4;
+                let mut ahead = match task.next {
+                    [] => task.a.as_ptr(),
+                    next => next.as_ptr(),
+                };
+                ahead = ahead.wrapping_add(lane * 2 * task.pairs);
                 let mut x: [*const u8; T] = std::array::from_fn(|t| {
                     task.x.as_ptr().add((first + t) * task.x_stride).cast()
                 });
                 for _ in 0..task.pairs {
+                    prefetch(ahead.cast());
+                    ahead = ahead.wrapping_byte_add(line);
                     let v: [L::V; C] = std::array::from_fn(|c| L::load(a.add(c * L::ROWS * 4)));
                     for t in 0..T {
                         let pair = L::broadcast(x[t]);

@@ -4,6 +4,7 @@ use shoal_arith::limits::{BLOCK, GROUP, TILE_COLUMNS, TILE_ROWS};
 use shoal_arith::tile::TileLayout;
 
 use crate::Linear;
+use crate::lanes::prefetch;
 
 /// Blocks of a group.
 pub(super) const GROUP_BLOCKS: usize = GROUP / BLOCK;
@@ -143,14 +144,6 @@ impl<const BYTES: usize> Cursor for Panel<BYTES> {
         }
         self.block = self.block.wrapping_add(BYTES);
     }
-}
-
-/// Asks for a line of weights that will be read some hundred nanoseconds from now.
-#[inline(always)]
-pub(super) fn prefetch(from: *const u8) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    // SAFETY: a prefetch of any address is harmless.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
 }
 
 /// How far ahead of the tiles' reader weights are asked for.

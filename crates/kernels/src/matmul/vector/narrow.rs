@@ -9,9 +9,10 @@ use std::ops::Range;
 use shoal_arith::WeightFormat;
 use shoal_arith::limits::{BLOCK, TILE_ROWS};
 
-use super::cursor::{AHEAD_BYTES, Cursor, GROUP_BLOCKS, Panel, Tiles, prefetch};
+use super::cursor::{AHEAD_BYTES, Cursor, GROUP_BLOCKS, Panel, Tiles};
 use super::{Kernel, Task, multiply_panel, multiply_tiles};
-use crate::lanes::Lanes;
+use crate::lanes::{Lanes, prefetch};
+
 use crate::quantized::NarrowBlock;
 use crate::{Linear, Quantized};
 

@@ -10,9 +10,9 @@ use std::ops::Range;
 use shoal_arith::WeightFormat;
 use shoal_arith::limits::BLOCK;
 
-use super::cursor::{AHEAD_BYTES, Cursor, GROUP_BLOCKS, Panel, Tiles, prefetch};
+use super::cursor::{AHEAD_BYTES, Cursor, GROUP_BLOCKS, Panel, Tiles};
 use super::{Kernel, Task, multiply_panel, multiply_tiles};
-use crate::lanes::{Avx512, Lanes};
+use crate::lanes::{Avx512, Lanes, prefetch};
 use crate::quantized::NarrowBlock;
 use crate::{Linear, Quantized};
 
