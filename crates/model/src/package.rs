@@ -20,7 +20,7 @@ pub use manifest::{
     StoredFormat,
 };
 pub use memory::MemoryBlobs;
-pub use merkle::{LeafHasher, merkle_root};
+pub use merkle::{LeafHasher, merkle_path, merkle_root, root_of_path};
 pub(crate) use open::ELEMENT_LARGEST;
 pub use open::{BlobSource, LayerWeights, LinearWeights, Package};
 pub use plan::{BlobPlan, Section, SectionKind};

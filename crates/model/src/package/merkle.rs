@@ -39,20 +39,64 @@ pub fn merkle_root(leaves: &[Digest]) -> Digest {
     }
     let mut level = leaves.to_vec();
     while level.len() > 1 {
-        level = level
-            .chunks(2)
-            .map(|pair| match pair {
-                [left, right] => {
-                    let mut bytes = [0; 64];
-                    bytes[..32].copy_from_slice(&left.0);
-                    bytes[32..].copy_from_slice(&right.0);
-                    Digest::tagged(NODE_DOMAIN, &bytes)
-                }
-                _ => pair[0],
-            })
-            .collect();
+        level = level_above(&level);
     }
     level[0]
+}
+
+fn level_above(level: &[Digest]) -> Vec<Digest> {
+    let parent = |pair: &[Digest]| match pair {
+        [left, right] => node(left, right),
+        _ => pair[0],
+    };
+    level.chunks(2).map(parent).collect()
+}
+
+fn node(left: &Digest, right: &Digest) -> Digest {
+    let mut bytes = [0; 64];
+    bytes[..32].copy_from_slice(&left.0);
+    bytes[32..].copy_from_slice(&right.0);
+    Digest::tagged(NODE_DOMAIN, &bytes)
+}
+
+/// What proves that leaf `index` is one of `leaves`: its siblings from the bottom up, none for a
+/// level that passes it up unchanged.
+///
+/// # Panics
+/// When there is no such leaf.
+#[must_use]
+pub fn merkle_path(leaves: &[Digest], index: usize) -> Vec<Digest> {
+    assert!(index < leaves.len(), "the leaf exists");
+    let (mut level, mut index) = (leaves.to_vec(), index);
+    let mut path = Vec::new();
+    while level.len() > 1 {
+        path.extend(level.get(index ^ 1));
+        level = level_above(&level);
+        index /= 2;
+    }
+    path
+}
+
+/// The root of a tree of `count` leaves in which `leaf` has place `index` and these siblings.
+/// `None` when no such tree has a path of this length.
+#[must_use]
+pub fn root_of_path(leaf: Digest, index: u64, count: u64, path: &[Digest]) -> Option<Digest> {
+    if index >= count {
+        return None;
+    }
+    let (mut digest, mut index, mut count) = (leaf, index, count);
+    let mut siblings = path.iter();
+    while count > 1 {
+        if index ^ 1 < count {
+            let sibling = siblings.next()?;
+            digest = match index % 2 {
+                0 => node(&digest, sibling),
+                _ => node(sibling, &digest),
+            };
+        }
+        (index, count) = (index / 2, count.div_ceil(2));
+    }
+    siblings.next().is_none().then_some(digest)
 }
 
 #[cfg(test)]
@@ -73,6 +117,29 @@ mod tests {
             assert_ne!(merkle_root(&changed), root);
         }
         assert_ne!(merkle_root(&leaves[..6]), root);
+    }
+
+    #[test]
+    fn a_path_proves_its_leaf_in_its_place_and_nothing_else() {
+        let hasher = LeafHasher::default();
+        for count in 1..=9_usize {
+            let leaves: Vec<Digest> = (0..count as u8).map(|i| hasher.leaf(&[i])).collect();
+            let root = Some(merkle_root(&leaves));
+            for (index, &leaf) in leaves.iter().enumerate() {
+                let path = merkle_path(&leaves, index);
+                let (at, all) = (index as u64, count as u64);
+                assert_eq!(root_of_path(leaf, at, all, &path), root, "{index} of {count}");
+                assert_ne!(root_of_path(hasher.leaf(b"other"), at, all, &path), root);
+                for wrong in (0..all + 2).filter(|&wrong| wrong != at) {
+                    assert_ne!(root_of_path(leaf, wrong, all, &path), root, "place {wrong}");
+                }
+                let longer = [&path[..], &[leaf]].concat();
+                assert_eq!(root_of_path(leaf, at, all, &longer), None);
+                if let Some((_, shorter)) = path.split_last() {
+                    assert_eq!(root_of_path(leaf, at, all, shorter), None);
+                }
+            }
+        }
     }
 
     #[test]
