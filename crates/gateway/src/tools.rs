@@ -235,7 +235,7 @@ impl ToolUse {
             *tools = self.tools.iter().map(Tool::for_template).collect();
         }
         request.sampling.grammar = Some(self.grammar(model, calls, request)?);
-        request.show_control = calls.marker.is_some();
+        request.show_control = calls.marker.is_some() || calls.separator.is_some();
         let names = self.callable().map(|tool| tool.name.clone()).collect();
         Ok(CallParser::new(calls.format, names))
     }

@@ -184,10 +184,11 @@ fn what_cannot_be_served_is_refused_before_it_starts() {
 }
 
 /// Templates that tell, in a few words, how each family calls tools.
-const TEMPLATES: [(&str, &str); 3] = [
+const TEMPLATES: [(&str, &str); 4] = [
     ("hermes", "<tool_call></tool_call>"),
     ("llama", "{\"name\": function name, \"parameters\": x}"),
     ("mistral", "[TOOL_CALLS]"),
+    ("ministral", "[TOOL_CALLS][ARGS]"),
 ];
 
 #[test]
@@ -252,7 +253,7 @@ fn tools_are_called_in_the_form_of_the_model() {
         }
     }
     let format = json!({ "type": "json_schema", "json_schema": { "name": "n", "schema": schema } });
-    for name in ["hermes", "mistral"] {
+    for name in ["hermes", "mistral", "ministral"] {
         let ask = json!({
             "model": name, "messages": messages, "tools": tools, "response_format": format,
             "max_tokens": 60, "seed": 2,

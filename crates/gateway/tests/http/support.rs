@@ -55,7 +55,11 @@ impl Default for Mock {
             context_tokens: 1000,
             embedding_width: 2,
             chat: true,
-            tool_calls: Some(ToolCalls { format: ToolFormat::Hermes, marker: None }),
+            tool_calls: Some(ToolCalls {
+                format: ToolFormat::Hermes,
+                marker: None,
+                separator: None,
+            }),
         };
         Self {
             card,
