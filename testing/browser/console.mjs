@@ -180,6 +180,7 @@ await check("alternatives", async () => {
   const tokens = answer().locator(".token");
   assert.ok(await tokens.count() > 5);
   assert.equal((await tokens.allTextContents()).join(""), text);
+  assert.equal(await answer().locator("br").count(), text.split("\n").length - 1);
   await tokens.nth(1).click();
   const rows = $("#alternatives tr");
   assert.ok(await rows.count() >= 6, "five alternatives and a head");

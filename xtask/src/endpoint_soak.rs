@@ -16,7 +16,7 @@ use crate::up::{self, Up};
 
 /// Arguments of this part.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct EndpointArgs {
     /// How long the endpoint is tried
     #[arg(long, default_value_t = 600)]
     endpoint_s: u32,
@@ -39,7 +39,7 @@ const LOOK_AFTER: Duration = Duration::from_secs(1);
 const READ_MAX: Duration = Duration::from_secs(120);
 const FREE_MAX: Duration = Duration::from_secs(30);
 
-pub(crate) fn run(args: &Args) -> Result<Outcome, TaskError> {
+pub(crate) fn run(args: &EndpointArgs) -> Result<Outcome, TaskError> {
     let folder = shell::root().join("target/soak");
     let program = args.program.clone().map_or_else(up::build, Ok)?;
     let options = ["--kv-cache-mib", KV_CACHE_MIB];

@@ -20,7 +20,7 @@ pub(crate) struct Args {
     #[arg(long)]
     no_emulation: bool,
     #[command(flatten)]
-    endpoint: endpoint_soak::Args,
+    endpoint: endpoint_soak::EndpointArgs,
 }
 
 /// The second implementations, which know only the specification.

@@ -91,7 +91,8 @@ function turnElement(turn, index) {
 // Adds what is not there yet, so that long answers cost no more per token than short ones.
 function fill(place, turn) {
   if ($("tokens").checked && turn.tokens?.length) {
-    place.append(...turn.tokens.slice(place.childElementCount).map(tokenElement));
+    place.append(...turn.tokens.slice(place.shown ?? 0).flatMap(tokenElements));
+    place.shown = turn.tokens.length;
   } else if (place.firstChild) {
     place.firstChild.appendData(turn.text.slice(place.firstChild.length));
   } else {
@@ -99,12 +100,13 @@ function fill(place, turn) {
   }
 }
 
-function tokenElement(token) {
+// A button breaks no line, so line breaks stand behind it.
+function tokenElements(token) {
   const part = Math.exp(token.logprob);
   const made = button(token.token, () => alternatives(token, made));
   made.className = part < 0.5 ? "token unsure" : "token";
   made.title = percent(part);
-  return made;
+  return [made, ...[...token.token.matchAll("\n")].map(() => element("br"))];
 }
 
 function percent(part) {
@@ -129,6 +131,7 @@ function alternatives(token, asked) {
   $("alternatives").replaceChildren(table, close);
   $("alternatives").hidden = false;
   close.focus();
+  asked.scrollIntoView({ block: "nearest" });
 }
 
 function edit(index) {
