@@ -7,7 +7,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::shell::{self, TaskError};
-use crate::{fuzz_smoke, static_binary, test_run, tidy};
+use crate::{browser, clients, fuzz_smoke, static_binary, test_run, tidy};
+
+/// Requests that schemathesis makes up for each operation: few, because every change waits.
+const SCHEMA_EXAMPLES: u32 = 8;
 
 /// Arguments of `cargo xtask check`.
 #[derive(Debug, clap::Args)]
@@ -15,6 +18,10 @@ pub(crate) struct Args {
     /// Run `cargo deny` too, which must be installed
     #[arg(long)]
     full: bool,
+    /// Try real clients and the console in a browser too; some of it comes from registries, and
+    /// where they cannot be reached it is skipped
+    #[arg(long)]
+    clients: bool,
 }
 
 /// How a step ended.
@@ -43,6 +50,10 @@ pub(crate) fn run(args: &Args) -> Result<(), TaskError> {
     }
     if args.full {
         report.step("cargo deny", deny);
+    }
+    if args.clients {
+        clients::steps(&mut report, Some(SCHEMA_EXAMPLES));
+        report.step("browser", browser::step);
     }
     let mut summary = None;
     report.step("tests", || {
@@ -94,6 +105,12 @@ impl Report {
         }
         let sum: Duration = self.steps.iter().map(|(_, duration, _)| *duration).sum();
         println!("{:<14} {:>7.1} s", "sum", sum.as_secs_f64());
+        let skipped =
+            |step: &&(_, _, Result<Outcome, _>)| matches!(step.2, Ok(Outcome::Skipped(_)));
+        match self.steps.iter().filter(skipped).count() {
+            0 => {}
+            count => println!("{count} of {} steps were skipped", self.steps.len()),
+        }
     }
 
     pub(crate) fn result(&self) -> Result<(), TaskError> {

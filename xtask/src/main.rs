@@ -6,17 +6,21 @@
     reason = "the terminal is the interface of a repository task"
 )]
 
+mod browser;
 mod check;
 mod clients;
 mod elf;
 mod emulate;
+mod endpoint_soak;
 mod fuzz_smoke;
 mod machine;
+mod registry;
 mod shell;
 mod soak;
 mod static_binary;
 mod test_run;
 mod tidy;
+mod up;
 mod vectors;
 
 use std::process::ExitCode;
@@ -27,6 +31,8 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask")]
 enum Task {
+    /// Try the console in headless Chromium
+    Browser,
     /// Run everything a change must pass
     Check(check::Args),
     /// Try real clients against `shoal up`
@@ -49,6 +55,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Task::parse() {
+        Task::Browser => browser::run(),
         Task::Check(args) => check::run(&args),
         Task::Clients(args) => clients::run(&args),
         Task::Emulate(args) => emulate::run(&args),

@@ -1,14 +1,14 @@
 //! `cargo xtask soak`: the checks that take too long for every change.
 //!
 //! All combinations of the same-bytes test, the vectors by every implementation, many more inputs
-//! for every fuzz target, and the kernels on emulated CPUs with AVX-512. What a machine lacks is
-//! skipped and said.
+//! for every fuzz target, the endpoint under clients that behave badly, and the kernels on emulated
+//! CPUs with AVX-512. What a machine lacks is skipped and said.
 
 use std::process::{Command, Stdio};
 
 use crate::check::{Outcome, Report};
 use crate::shell::{self, TaskError};
-use crate::{emulate, fuzz_smoke};
+use crate::{emulate, endpoint_soak, fuzz_smoke};
 
 /// Arguments of `cargo xtask soak`.
 #[derive(Debug, clap::Args)]
@@ -19,6 +19,8 @@ pub(crate) struct Args {
     /// Leave out the emulated CPUs, which take hours
     #[arg(long)]
     no_emulation: bool,
+    #[command(flatten)]
+    endpoint: endpoint_soak::EndpointArgs,
 }
 
 /// The second implementations, which know only the specification.
@@ -26,6 +28,11 @@ const SCRIPTS: [&str; 2] = ["bench/fixtures/arith_check.py", "bench/fixtures/pac
 
 pub(crate) fn run(args: &Args) -> Result<(), TaskError> {
     let mut report = Report::default();
+    report.step("endpoint", || endpoint_soak::run(&args.endpoint));
+    if args.endpoint.endpoint_only {
+        report.print();
+        return report.result();
+    }
     report.step("same bytes", same_bytes);
     report.step("vectors", vectors);
     report.step("second opinion", second_opinion);

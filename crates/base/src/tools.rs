@@ -11,6 +11,8 @@ pub enum ToolFormat {
     Llama,
     /// `[TOOL_CALLS] [{"name": …, "arguments": …}, …]`: Mistral.
     Mistral,
+    /// `[TOOL_CALLS]name[ARGS]{…}`, any number of them: newer models of Mistral.
+    MistralArgs,
 }
 
 impl ToolFormat {
@@ -20,7 +22,16 @@ impl ToolFormat {
         match self {
             Self::Hermes => "<tool_call>",
             Self::Llama => "<|python_tag|>",
-            Self::Mistral => "[TOOL_CALLS]",
+            Self::Mistral | Self::MistralArgs => "[TOOL_CALLS]",
+        }
+    }
+
+    /// What stands between name and arguments, where that may be a control token.
+    #[must_use]
+    pub const fn separator(self) -> Option<&'static str> {
+        match self {
+            Self::MistralArgs => Some("[ARGS]"),
+            Self::Hermes | Self::Llama | Self::Mistral => None,
         }
     }
 }
@@ -32,4 +43,6 @@ pub struct ToolCalls {
     pub format: ToolFormat,
     /// The control token that is the marker, where it is no ordinary text.
     pub marker: Option<TokenId>,
+    /// The same for the separator.
+    pub separator: Option<TokenId>,
 }

@@ -35,12 +35,15 @@ impl Prompts {
     /// How the model calls tools, if its template has a place for them.
     pub(crate) fn tool_calls(&self) -> Option<ToolCalls> {
         let format = self.template.as_ref()?.tool_format()?;
-        let is_marker = |id: &TokenId| {
-            self.tokenizer.token_kind(*id) == Some(TokenKind::Control)
-                && self.tokenizer.token_name(*id) == Some(format.marker().as_bytes())
+        let control = |name: &str| {
+            let is_it = |id: &TokenId| {
+                self.tokenizer.token_kind(*id) == Some(TokenKind::Control)
+                    && self.tokenizer.token_name(*id) == Some(name.as_bytes())
+            };
+            (0..self.tokenizer.vocab_count()).map(TokenId).find(is_it)
         };
-        let marker = (0..self.tokenizer.vocab_count()).map(TokenId).find(is_marker);
-        Some(ToolCalls { format, marker })
+        let (marker, separator) = (control(format.marker()), format.separator().and_then(control));
+        Some(ToolCalls { format, marker, separator })
     }
 
     /// The ids of a prompt.

@@ -178,7 +178,7 @@ fn the_card_tells_how_tools_are_called() {
         engine.card().tool_calls
     };
     assert_eq!(card(TEMPLATE), None);
-    let hermes = Some(ToolCalls { format: ToolFormat::Hermes, marker: None });
+    let hermes = Some(ToolCalls { format: ToolFormat::Hermes, marker: None, separator: None });
     assert_eq!(card("{{ tools }}<tool_call>"), hermes);
 }
 

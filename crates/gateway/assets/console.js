@@ -59,9 +59,15 @@ function restore() {
 }
 
 function show() {
+  const hadFocus = document.activeElement !== document.body;
   $("turns").replaceChildren(...turns.map(turnElement));
   $("send").hidden = running !== null;
   $("stop").hidden = running === null;
+  // Whoever uses the keyboard goes on where what had the focus was.
+  const focused = document.activeElement;
+  if (hadFocus && (focused === document.body || focused.hidden)) {
+    $(running ? "stop" : "prompt").focus();
+  }
 }
 
 function turnElement(turn, index) {
@@ -74,30 +80,40 @@ function turnElement(turn, index) {
     if (turn.role === "user") acts.append(button("Edit", () => edit(index)));
     const isLast = index === turns.length - 1;
     if (turn.role === "assistant" && isLast) acts.append(button("Regenerate", regenerate));
+    // What was refused has no answer that could be made anew.
+    if (turn.role === "user" && isLast) acts.append(button("Send again", answer));
   }
   if (turn.note) acts.append(element("span", turn.note, "note"));
   item.append(acts);
   return item;
 }
 
+// Adds what is not there yet, so that long answers cost no more per token than short ones.
 function fill(place, turn) {
-  if (!$("tokens").checked || !turn.tokens?.length) {
-    place.textContent = turn.text;
-    return;
+  if ($("tokens").checked && turn.tokens?.length) {
+    place.append(...turn.tokens.slice(place.shown ?? 0).flatMap(tokenElements));
+    place.shown = turn.tokens.length;
+  } else if (place.firstChild) {
+    place.firstChild.appendData(turn.text.slice(place.firstChild.length));
+  } else {
+    place.append(turn.text);
   }
-  place.replaceChildren(...turn.tokens.map((token) => {
-    const made = button(token.token, () => alternatives(token));
-    made.className = Math.exp(token.logprob) < 0.5 ? "token unsure" : "token";
-    made.title = percent(Math.exp(token.logprob));
-    return made;
-  }));
+}
+
+// A button breaks no line, so line breaks stand behind it.
+function tokenElements(token) {
+  const part = Math.exp(token.logprob);
+  const made = button(token.token, () => alternatives(token, made));
+  made.className = part < 0.5 ? "token unsure" : "token";
+  made.title = percent(part);
+  return [made, ...[...token.token.matchAll("\n")].map(() => element("br"))];
 }
 
 function percent(part) {
   return `${(part * 100).toFixed(1)} %`;
 }
 
-function alternatives(token) {
+function alternatives(token, asked) {
   const table = element("table");
   const head = element("tr");
   head.append(element("th", "token"), element("th", "probability"));
@@ -108,9 +124,14 @@ function alternatives(token) {
     row.append(element("td", percent(Math.exp(other.logprob))));
     table.append(row);
   }
-  const close = button("Close", () => { $("alternatives").hidden = true; });
+  const close = button("Close", () => {
+    $("alternatives").hidden = true;
+    asked.focus();
+  });
   $("alternatives").replaceChildren(table, close);
   $("alternatives").hidden = false;
+  close.focus();
+  asked.scrollIntoView({ block: "nearest" });
 }
 
 function edit(index) {
@@ -128,8 +149,17 @@ function regenerate() {
 
 // --- asking ---
 
-function body() {
-  const model = models.find((known) => known.id === $("model").value);
+// What the chosen model can do is known once it is loaded.
+async function chosen() {
+  const id = $("model").value;
+  if (models.some((model) => model.id === id && !model.loaded)) {
+    await post("/tokenize", { model: id, prompt: "a" });
+    await loadModels();
+  }
+  return models.find((model) => model.id === id);
+}
+
+function body(model, told) {
   const asked = {
     model: $("model").value,
     temperature: Number($("temperature").value),
@@ -139,28 +169,44 @@ function body() {
   };
   if ($("seed").value !== "") asked.seed = Math.trunc(Number($("seed").value));
   if (model?.chat === false) {
-    const prompt = turns.map((turn) => turn.text).join("");
+    const prompt = told.map((turn) => turn.text).join("");
     return ["/v1/completions", { ...asked, prompt, logprobs: TOP }];
   }
-  const messages = turns.map(({ role, text }) => ({ role, content: text }));
+  const messages = told.map(({ role, text }) => ({ role, content: text }));
   return ["/v1/chat/completions", { ...asked, messages, logprobs: true, top_logprobs: TOP }];
 }
 
+async function post(path, asked) {
+  const response = await fetch(path, {
+    method: "POST",
+    headers: { "content-type": "application/json", ...headers() },
+    body: JSON.stringify(asked),
+    signal: running.signal,
+  });
+  if (!response.ok) await refuse(response);
+  return response;
+}
+
+// How many tokens an answer may have: what the conversation leaves of the model's context.
+async function room({ model, prompt, messages }) {
+  const asked = messages ? { model, messages } : { model, prompt };
+  const { count, max_model_len: limit } = await (await post("/tokenize", asked)).json();
+  if (count < limit) return limit - count;
+  throw new Error(`The conversation has ${count} tokens and the model's context holds ${limit}: `
+    + "edit a message, or start a new chat.");
+}
+
 async function answer() {
-  const [path, asked] = body();
+  const told = [...turns];
   const turn = { role: "assistant", text: "", tokens: [], note: "" };
   turns.push(turn);
   running = new AbortController();
   problem("");
   show();
   try {
-    const response = await fetch(path, {
-      method: "POST",
-      headers: { "content-type": "application/json", ...headers() },
-      body: JSON.stringify(asked),
-      signal: running.signal,
-    });
-    if (!response.ok) await refuse(response);
+    const [path, asked] = body(await chosen(), told);
+    asked.max_tokens = Math.min(asked.max_tokens, await room(asked));
+    const response = await post(path, asked);
     await read(response.body, turn);
   } catch (error) {
     if (error.name === "AbortError") turn.note = "stopped";
@@ -265,7 +311,9 @@ async function loadModels() {
     const response = await fetch("/v1/models", { headers: headers() });
     if (!response.ok) await refuse(response);
     models = (await response.json()).data;
-    $("model").replaceChildren(...models.map(({ id }) => new Option(id, id)));
+    const id = $("model").value;
+    $("model").replaceChildren(...models.map((model) => new Option(model.id, model.id)));
+    if (models.some((model) => model.id === id)) $("model").value = id;
     problem("");
   } catch (error) {
     problem(error.message);

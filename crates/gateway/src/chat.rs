@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use shoal_base::{LogprobsRequest, Prompt, Request, RequestLimits};
 
 use crate::app::App;
+use crate::birth::Admission;
 use crate::body;
 use crate::error::ApiError;
 use crate::guard::Caller;
@@ -31,10 +32,11 @@ const ROLES: [(&str, &str); 5] = [
 pub(crate) async fn completions(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
+    Extension(admission): Extension<Admission>,
     body: Body,
 ) -> Result<Response, ApiError> {
     let order = order(&body::read(body).await?)?;
-    reply(app, &caller, order).await
+    reply(app, &caller, admission, order).await
 }
 
 /// Understands a request.

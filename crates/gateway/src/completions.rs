@@ -10,6 +10,7 @@ use serde_json::Value;
 use shoal_base::{LogprobsRequest, Prompt, Request};
 
 use crate::app::App;
+use crate::birth::Admission;
 use crate::body;
 use crate::chat::{choices, top_count};
 use crate::error::ApiError;
@@ -25,10 +26,11 @@ const TOKENS_DEFAULT: u32 = 16;
 pub(crate) async fn completions(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
+    Extension(admission): Extension<Admission>,
     body: Body,
 ) -> Result<Response, ApiError> {
     let order = order(&body::read(body).await?)?;
-    reply(app, &caller, order).await
+    reply(app, &caller, admission, order).await
 }
 
 /// Understands a request.

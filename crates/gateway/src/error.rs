@@ -3,7 +3,7 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use shoal_base::{Blame, GenerateError};
+use shoal_base::{Blame, GenerateError, PackageId};
 
 use crate::limits::BODY_BYTES_MAX;
 use crate::models::OpenError;
@@ -46,7 +46,9 @@ pub(crate) enum ApiError {
     Key,
     #[error("this Idempotency-Key was used for another request")]
     KeyReused,
-    #[error("kept answers cannot be read now")]
+    #[error("the answer to this Idempotency-Key was begun by package {begun}, which is gone")]
+    PackageGone { begun: PackageId },
+    #[error("kept answers cannot be read or written now")]
     NotKept,
     #[error("there is nothing at this path")]
     NotFound,
@@ -67,6 +69,7 @@ impl ApiError {
             Self::Open(OpenError::Unknown { .. }) | Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::PackageGone { .. } => StatusCode::CONFLICT,
             Self::Host | Self::Origin => StatusCode::FORBIDDEN,
             Self::Key => StatusCode::UNAUTHORIZED,
             Self::Generate(GenerateError::Overloaded { .. }) => StatusCode::TOO_MANY_REQUESTS,
@@ -115,6 +118,7 @@ impl ApiError {
             Self::Origin => "origin_not_allowed",
             Self::Key => "invalid_api_key",
             Self::KeyReused => "idempotency_key_reused",
+            Self::PackageGone { .. } => "idempotency_package_gone",
             Self::NotKept => "kept_answers_unreadable",
             Self::NotFound => "not_found",
             Self::Method => "method_not_allowed",

@@ -83,7 +83,7 @@ impl Caller {
 }
 
 /// 128 random bits.
-pub(crate) fn random_id() -> String {
+fn random_id() -> String {
     let mut bytes = [0; 16];
     // Without a source of randomness ids repeat, which harms nothing but logs.
     let _ = getrandom::fill(&mut bytes);

@@ -2,28 +2,35 @@
 //!
 //! The first request with a key is answered by a task of its own, which goes on when its client
 //! goes away: whoever sent it may ask again. Its answer is recorded byte by byte; requests that
-//! come meanwhile read along, later ones read it from disk. Only what is complete is kept. A key
-//! belongs to the caller who used it; with another request it is refused.
+//! come meanwhile read along, later ones read it from disk. Only what is complete is kept, and it
+//! is kept before anybody is told its end. A key belongs to the caller who used it; with another
+//! request it is refused.
+//!
+//! What was begun and never became complete, because of a crash for instance, has left its birth:
+//! the next request with the key makes the same answer again, or is refused.
 
+mod file;
 mod recording;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::StreamExt as _;
-use serde_json::{Value, json};
+use shoal_base::PackageId;
 
 use crate::answer::Whole;
 use crate::app::{App, blocking};
+use crate::birth::{Admission, Birth, Register};
 use crate::error::ApiError;
 use crate::guard::Caller;
 use crate::limits::{IDEMPOTENCY_KEY_BYTES_MAX, KEPT_BYTES_MAX};
 use crate::{body, messages};
+use file::Kept;
 use recording::Recording;
 
 /// Keeps answers for a day. Called from threads that may block.
@@ -34,7 +41,7 @@ pub trait KeptAnswers: Send + Sync {
     /// It cannot be known whether there is one.
     fn find(&self, key: &[u8; 32]) -> std::io::Result<Option<Vec<u8>>>;
 
-    /// Keeps an answer.
+    /// Keeps an answer, in the place of what was kept with this key.
     ///
     /// # Errors
     /// It cannot be kept.
@@ -53,10 +60,11 @@ pub(crate) struct UnderWay(Mutex<HashMap<[u8; 32], Arc<Recording>>>);
 /// Answers a request, or gives the answer it had.
 pub(crate) async fn idempotency(
     State(app): State<Arc<App>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     if request.method() != Method::POST || !request.headers().contains_key(HEADER) {
+        request.extensions_mut().insert(Admission::default());
         return next.run(request).await;
     }
     let path = request.uri().path().to_owned();
@@ -151,30 +159,37 @@ impl Drop for Place {
 }
 
 impl Place {
-    async fn fill(self, request: Request, next: Next) {
-        match self.kept().await {
-            Ok(Some((status, mut headers, body))) => {
+    async fn fill(self, mut request: Request, next: Next) {
+        let begun = match self.kept().await {
+            Ok(Some(Kept::Answer { status, mut headers, body, .. })) => {
                 headers.insert(REPLAYED, HeaderValue::from_static("true"));
                 self.recording.begin(status, headers);
                 self.recording.add(body);
-                self.recording.end();
+                return self.recording.end();
             }
-            Ok(None) => self.record(next.run(request).await).await,
-            Err(error) => self.recording.fail(error),
-        }
+            Ok(Some(Kept::Begun { package, birth, .. })) => Some((package, birth)),
+            Ok(None) => None,
+            Err(error) => return self.recording.fail(error),
+        };
+        let (app, key) = (Arc::clone(&self.app), self.key);
+        let fingerprint = self.recording.fingerprint;
+        let register = KeyRegister { app, key, fingerprint, begun };
+        request.extensions_mut().insert(Admission(Some(Arc::new(register))));
+        self.record(next.run(request).await).await;
     }
 
-    /// The answer on disk.
-    async fn kept(&self) -> Result<Option<(StatusCode, HeaderMap, Bytes)>, ApiError> {
+    /// What is on disk.
+    async fn kept(&self) -> Result<Option<Kept>, ApiError> {
         let (app, key) = (Arc::clone(&self.app), self.key);
         let found = blocking(move || match &app.kept {
             Some(kept) => kept.find(&key).map_err(|_| ApiError::NotKept),
             None => Ok(None),
         });
-        let Some(bytes) = found.await? else { return Ok(None) };
-        let Some((fingerprint, status, headers, body)) = read(&bytes) else { return Ok(None) };
-        match fingerprint == self.recording.fingerprint {
-            true => Ok(Some((status, headers, body))),
+        let Some(kept) = found.await?.and_then(|bytes| Kept::read(&bytes)) else {
+            return Ok(None);
+        };
+        match *kept.fingerprint() == self.recording.fingerprint {
+            true => Ok(Some(kept)),
             false => Err(ApiError::KeyReused),
         }
     }
@@ -188,21 +203,31 @@ impl Place {
             headers.remove(name);
         }
         self.recording.begin(parts.status, headers.clone());
+        // Whoever is told the end may rely on the answer, so it is kept first.
+        let is_end = || whole.as_ref().is_none_or(Whole::is_set);
+        let (mut end, mut bytes) = (Vec::new(), 0);
         let mut pieces = body.into_data_stream();
         while let Some(piece) = pieces.next().await {
             let Ok(piece) = piece else { return self.recording.fail(ApiError::Lost) };
-            if self.recording.bytes() + piece.len() > KEPT_BYTES_MAX {
+            bytes += piece.len();
+            if bytes > KEPT_BYTES_MAX {
                 return self.recording.fail(ApiError::Lost);
             }
-            self.recording.add(piece);
+            match is_end() {
+                true => end.push(piece),
+                false => self.recording.add(piece),
+            }
         }
-        let is_whole = whole.is_none_or(|whole| whole.is_set());
-        if parts.status == StatusCode::OK && is_whole {
-            let bytes = write(&self.recording, parts.status, &headers);
+        if parts.status == StatusCode::OK && is_end() {
+            let body = [self.recording.whole(), end.concat()].concat();
+            let fingerprint = self.recording.fingerprint;
+            let kept =
+                Kept::Answer { fingerprint, status: parts.status, headers, body: body.into() };
             let (app, key) = (Arc::clone(&self.app), self.key);
-            // The answer was given; that it cannot be given again is counted.
+            // The answer is given all the same; that it cannot be given again is counted.
             let kept = blocking(move || {
-                let kept = app.kept.as_ref().map_or(Ok(()), |kept| kept.keep(&key, &bytes));
+                let kept =
+                    app.kept.as_ref().map_or(Ok(()), |place| place.keep(&key, &kept.write()));
                 if kept.is_err() {
                     app.metrics.not_kept();
                 }
@@ -210,38 +235,32 @@ impl Place {
             });
             let _ = kept.await;
         }
+        end.into_iter().for_each(|piece| self.recording.add(piece));
         self.recording.end();
     }
 }
 
-/// An answer as it is kept: a line of JSON, then the body.
-fn write(recording: &Recording, status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
-    let headers = headers
-        .iter()
-        .filter_map(|(name, value)| Some(json!([name.as_str(), value.to_str().ok()?])));
-    let head = json!({
-        "fingerprint": blake3::Hash::from_bytes(recording.fingerprint).to_hex().as_str(),
-        "status": status.as_u16(),
-        "headers": headers.collect::<Value>(),
-    });
-    let mut bytes = head.to_string().into_bytes();
-    bytes.push(b'\n');
-    bytes.extend(recording.whole());
-    bytes
+/// Writes the birth of one answer down.
+struct KeyRegister {
+    app: Arc<App>,
+    key: [u8; 32],
+    fingerprint: [u8; 32],
+    /// What was begun before and never became complete.
+    begun: Option<(PackageId, Birth)>,
 }
 
-fn read(bytes: &[u8]) -> Option<([u8; 32], StatusCode, HeaderMap, Bytes)> {
-    let end = bytes.iter().position(|byte| *byte == b'\n')?;
-    let head: Value = serde_json::from_slice(&bytes[..end]).ok()?;
-    let fingerprint = blake3::Hash::from_hex(head["fingerprint"].as_str()?).ok()?;
-    let status = u16::try_from(head["status"].as_u64()?).ok()?;
-    let mut headers = HeaderMap::new();
-    for pair in head["headers"].as_array()? {
-        let name = HeaderName::try_from(pair[0].as_str()?).ok()?;
-        headers.append(name, HeaderValue::try_from(pair[1].as_str()?).ok()?);
+impl Register for KeyRegister {
+    fn settle(&self, package: PackageId, birth: Birth) -> Result<Birth, ApiError> {
+        match &self.begun {
+            Some((begun, birth)) if *begun == package => return Ok(birth.clone()),
+            Some((begun, _)) => return Err(ApiError::PackageGone { begun: *begun }),
+            None => {}
+        }
+        let begun = Kept::Begun { fingerprint: self.fingerprint, package, birth: birth.clone() };
+        let place = self.app.kept.as_ref().ok_or(ApiError::NotKept)?;
+        place.keep(&self.key, &begun.write()).map_err(|_| ApiError::NotKept)?;
+        Ok(birth)
     }
-    let body = Bytes::copy_from_slice(&bytes[end + 1..]);
-    Some((*fingerprint.as_bytes(), StatusCode::from_u16(status).ok()?, headers, body))
 }
 
 #[cfg(test)]
@@ -266,20 +285,5 @@ mod tests {
     #[test]
     fn parts_of_a_digest_do_not_run_into_one_another() {
         assert_ne!(digest(&[b"ab", b"c"]), digest(&[b"a", b"bc"]));
-    }
-
-    #[test]
-    fn damaged_files_are_no_answers() {
-        let recording = Recording::new([7; 32]);
-        recording.add(Bytes::from_static(b"a\nb"));
-        let mut headers = HeaderMap::new();
-        headers.insert("x-shoal-seed", HeaderValue::from_static("4"));
-        let bytes = write(&recording, StatusCode::OK, &headers);
-        let (fingerprint, status, found, body) = read(&bytes).unwrap();
-        assert_eq!((fingerprint, status, found), ([7; 32], StatusCode::OK, headers));
-        assert_eq!(&body[..], b"a\nb");
-        for length in 0..bytes.len() - 4 {
-            assert!(read(&bytes[..length]).is_none());
-        }
     }
 }

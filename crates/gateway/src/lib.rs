@@ -8,6 +8,7 @@
 
 mod answer;
 mod app;
+mod birth;
 mod body;
 mod catalog;
 mod chat;

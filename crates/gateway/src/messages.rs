@@ -18,6 +18,7 @@ use shoal_base::{FinishReason, StopCause, TokenEvent, Usage};
 
 use crate::answer::Answers;
 use crate::app::{App, blocking};
+use crate::birth::{Admission, Birth};
 use crate::error::ApiError;
 use crate::guard::Caller;
 use crate::metrics::Meter;
@@ -31,9 +32,10 @@ pub(crate) const PATH: &str = "/v1/messages";
 pub(crate) async fn messages(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
+    Extension(admission): Extension<Admission>,
     body: Body,
 ) -> Response {
-    answer(app, &caller, body).await.unwrap_or_else(|error| refused(&error))
+    answer(app, &caller, admission, body).await.unwrap_or_else(|error| refused(&error))
 }
 
 /// Understands a request and forgets it, for tests that look at refusals only.
@@ -44,25 +46,33 @@ pub(crate) fn understand(body: &[u8]) -> Result<(), ApiError> {
 
 /// What all parts of an answer need.
 struct Heading {
+    birth: Birth,
     model: String,
     stop_sequences: Vec<String>,
 }
 
-async fn answer(app: Arc<App>, caller: &Caller, body: Body) -> Result<Response, ApiError> {
+async fn answer(
+    app: Arc<App>,
+    caller: &Caller,
+    admission: Admission,
+    body: Body,
+) -> Result<Response, ApiError> {
     let Ask { model, mut request, stream, tools } = ask::ask(&body::read(body).await?)?;
     caller.salt_request(&mut request);
     let model = app.open(Some(model)).await?;
-    let headers = reply::headers(model.card(), Some(&request));
     let meter = Meter::new(&app.metrics, &model.card().name);
     let phase = app.phase.clone();
-    let heading =
-        Heading { model: model.card().name.clone(), stop_sequences: request.stop.strings.clone() };
     let start = move || {
         fit_ids(model.card().tool_calls, &mut request.prompt);
         let parser = tools.map(|tools| tools.apply(&*model, &mut request)).transpose()?;
-        Ok((Answers::start(model, vec![request], phase, meter)?, parser))
+        let birth = admission.birth(model.card().package, request.sampling.seed)?;
+        request.sampling.seed = birth.seed;
+        let headers = reply::headers(model.card(), Some(&request));
+        let stop_sequences = request.stop.strings.clone();
+        let heading = Heading { birth, model: model.card().name.clone(), stop_sequences };
+        Ok((heading, headers, Answers::start(model, vec![request], phase, meter)?, parser))
     };
-    let (mut answers, parser) = blocking(start).await?;
+    let (heading, headers, mut answers, parser) = blocking(start).await?;
     let is_whole = answers.whole();
     // The status is only sent once it is known that there is an answer.
     let (_, first) = answers.next().await?;
@@ -81,7 +91,7 @@ async fn answer(app: Arc<App>, caller: &Caller, body: Body) -> Result<Response, 
 impl Heading {
     fn message(&self, usage: Value) -> Value {
         json!({
-            "id": format!("msg_{}", crate::guard::random_id()),
+            "id": self.birth.id("msg", 0, 0),
             "type": "message", "role": "assistant", "model": self.model, "content": [],
             "stop_reason": null, "stop_sequence": null, "usage": usage,
         })
@@ -130,9 +140,9 @@ async fn whole(
     let (mut event, mut said, mut voice) = (first, Said::default(), Voice::new(parser));
     loop {
         match event {
-            TokenEvent::Token { text, .. } => said.extend(voice.pieces(&text)),
+            TokenEvent::Token { text, .. } => said.extend(voice.pieces(&text), &heading.birth, 0),
             TokenEvent::Finished { reason, text, usage, .. } => {
-                said.extend(voice.last_pieces(&text));
+                said.extend(voice.last_pieces(&text), &heading.birth, 0);
                 let mut message = heading.message(of_usage(usage));
                 let (reason, sequence) = heading.stop(reason, !said.calls.is_empty());
                 message["content"] = blocks(&said);

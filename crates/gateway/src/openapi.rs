@@ -10,7 +10,9 @@ use crate::params::{
     CHAT, COMPLETIONS, DETOKENIZE, EMBEDDINGS, MESSAGES, RESPONSES, Rule, TOKENIZE, Table,
 };
 use crate::{body, messages};
-use conversation::{conversation, items, text_format, texts, tool_choice, tools, turns};
+use conversation::{
+    conversation, items, object as inner, text_format, texts, tool_choice, tools, turns,
+};
 
 /// Path, what it does, parameters, and those that must be given.
 type Post = (&'static str, &'static str, Table, &'static [&'static str]);
@@ -114,12 +116,30 @@ fn object(path: &str, table: Table, required: &[&str]) -> Value {
         };
         (name.to_owned(), schema)
     };
-    json!({
+    let mut object = json!({
         "type": "object",
         "properties": table.iter().map(property).collect::<Map<_, _>>(),
         "required": required,
         "additionalProperties": false,
-    })
+    });
+    if path == "/tokenize" {
+        object["anyOf"] = text_or_conversation();
+    }
+    object
+}
+
+/// What is tokenized: a text, or a conversation with what belongs to one.
+fn text_or_conversation() -> Value {
+    let nothing = json!({ "type": "null" });
+    let text = json!({
+        "prompt": { "type": "string" }, "messages": nothing, "add_generation_prompt": nothing,
+        "chat_template_kwargs": nothing,
+    });
+    let conversation = json!({ "prompt": nothing, "messages": { "type": "array" } });
+    json!([
+        { "properties": text, "required": ["prompt"] },
+        { "properties": conversation, "required": ["messages"] },
+    ])
 }
 
 /// What a parameter takes.
@@ -158,28 +178,24 @@ fn schema(path: &str, name: &str) -> Value {
             "type": "array", "maxItems": 16,
             "items": { "type": "string", "minLength": 1, "maxLength": 256 },
         }),
-        (_, "stop") => json!({ "anyOf": [
-            { "type": "string", "minLength": 1 },
-            { "type": "array", "items": { "type": "string", "minLength": 1 }, "maxItems": 16 },
-        ] }),
+        (_, "stop") => {
+            let one = json!({ "type": "string", "minLength": 1, "maxLength": 256 });
+            json!({ "anyOf": [one, { "type": "array", "items": one, "maxItems": 16 }] })
+        }
         (_, "logit_bias") => json!({
             "type": "object", "propertyNames": { "pattern": "^[0-9]+$" },
             "additionalProperties": number(-100.0, 100.0),
         }),
-        (_, "stream_options") => json!({
-            "type": "object", "additionalProperties": false,
-            "properties": {
-                "include_usage": { "type": "boolean" }, "include_obfuscation": { "enum": [false] },
-            },
-        }),
+        (_, "stream_options") => {
+            let flag = json!({ "type": "boolean" });
+            let never = json!({ "const": false });
+            inner(&json!({ "include_usage": flag, "include_obfuscation": never }), &[])
+        }
         (_, "response_format") => response_format(),
         (_, "chat_template_kwargs") => json!({ "type": "object" }),
         ("/v1/messages", "messages") => turns(),
         (_, "system") => texts(),
-        (_, "metadata") => json!({
-            "type": "object", "additionalProperties": false,
-            "properties": { "user_id": { "type": ["string", "null"] } },
-        }),
+        (_, "metadata") => inner(&json!({ "user_id": { "type": "string" } }), &[]),
         (_, "messages") => conversation(),
         (_, "prompt" | "input") => {
             let limit = if name == "input" { INPUTS_MAX } else { CHOICES_MAX };
@@ -213,22 +229,16 @@ fn responses_schema(path: &str, name: &str) -> Option<Value> {
 }
 
 fn response_format() -> Value {
-    let plain = json!({
-        "type": "object", "required": ["type"], "additionalProperties": false,
-        "properties": { "type": { "enum": ["text", "json_object"] } },
-    });
+    let plain =
+        json!({ "type": { "enum": ["text", "json_object"] }, "json_schema": { "type": "null" } });
+    let plain = inner(&plain, &["type"]);
     let fields = json!({
         "name": { "type": "string" }, "description": { "type": "string" },
         "schema": { "type": "object" }, "strict": { "type": "boolean" },
     });
-    let schema = json!({
-        "type": "object", "properties": fields, "required": ["name", "schema"],
-        "additionalProperties": false,
-    });
-    let schema = json!({
-        "type": "object", "required": ["type", "json_schema"], "additionalProperties": false,
-        "properties": { "type": { "const": "json_schema" }, "json_schema": schema },
-    });
+    let schema = inner(&fields, &["name", "schema"]);
+    let schema = json!({ "type": { "const": "json_schema" }, "json_schema": schema });
+    let schema = inner(&schema, &["type", "json_schema"]);
     json!({ "anyOf": [plain, schema] })
 }
 

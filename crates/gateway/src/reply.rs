@@ -15,13 +15,14 @@ use serde_json::{Value, json};
 use shoal_base::{FinishReason, Generate, ModelCard, Request, Timings, TokenEvent, Usage};
 
 use crate::answer::Answers;
-use crate::app::{App, blocking, unix_s};
+use crate::app::{App, blocking};
+use crate::birth::{Admission, Birth};
 use crate::body;
 use crate::error::ApiError;
 use crate::guard::Caller;
 use crate::logprobs::{self, Scored};
 use crate::metrics::Meter;
-use crate::tools::{Call, CallParser, Piece, Said, ToolUse, Voice, call_id, fit_ids};
+use crate::tools::{Call, CallParser, Piece, Said, ToolUse, Voice, fit_ids};
 
 /// Which endpoint speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,16 @@ impl Order {
         Ok(parser)
     }
 
+    /// The birth of the answers; all prompts have one seed.
+    fn settle(&mut self, card: &ModelCard, admission: &Admission) -> Result<Birth, ApiError> {
+        let seed = self.prompts.first().map_or(0, |request| request.sampling.seed);
+        let birth = admission.birth(card.package, seed)?;
+        for request in &mut self.prompts {
+            request.sampling.seed = birth.seed;
+        }
+        Ok(birth)
+    }
+
     fn requests(&self) -> Vec<Request> {
         let choices = self.prompts.iter().flat_map(|prompt| {
             (0..self.choices_per_prompt).map(|index| {
@@ -77,9 +88,9 @@ impl Order {
 struct Heading {
     shape: Shape,
     id: String,
+    birth: Birth,
     model: String,
     fingerprint: String,
-    created: u64,
     has_usage: bool,
     has_logprobs: bool,
     choices_per_prompt: usize,
@@ -125,22 +136,24 @@ fn call_json(call: &Call) -> Value {
 pub(crate) async fn reply(
     app: Arc<App>,
     caller: &Caller,
+    admission: Admission,
     mut order: Order,
 ) -> Result<Response, ApiError> {
     order.prompts.iter_mut().for_each(|request| caller.salt_request(request));
     let model = app.open(order.model.clone()).await?;
-    let heading = Heading::new(model.card(), &order);
-    let headers = headers(model.card(), order.prompts.first());
     let meter = Meter::new(&app.metrics, &model.card().name);
     let (stream, phase) = (order.stream, app.phase.clone());
     let start = move || {
         let parser = order.fit(&*model)?;
+        let birth = order.settle(model.card(), &admission)?;
+        let headers = headers(model.card(), order.prompts.first());
+        let heading = Heading::new(model.card(), &order, birth);
         let requests = order.requests();
         let choice = Choice { voice: Voice::new(parser), ..Choice::default() };
         let choices = vec![choice; requests.len()];
-        Ok((Answers::start(model, requests, phase, meter)?, choices))
+        Ok((heading, headers, Answers::start(model, requests, phase, meter)?, choices))
     };
-    let (mut answers, choices) = blocking(start).await?;
+    let (heading, headers, mut answers, choices) = blocking(start).await?;
     let is_whole = answers.whole();
     // The status is only sent once it is known that there is an answer.
     let first = answers.next().await?;
@@ -184,12 +197,12 @@ async fn whole(
         let choice = &mut choices[index];
         match event {
             TokenEvent::Token { text, logprob, top, .. } => {
-                choice.said.extend(choice.voice.pieces(&text));
+                choice.said.extend(choice.voice.pieces(&text), &heading.birth, index);
                 let scored = logprob.map(|token| Scored { token, top });
                 choice.scored.extend(scored.filter(|_| heading.has_logprobs));
             }
             TokenEvent::Finished { reason, text, usage, timings } => {
-                choice.said.extend(choice.voice.last_pieces(&text));
+                choice.said.extend(choice.voice.last_pieces(&text), &heading.birth, index);
                 choice.end = Some((reason, usage, timings));
             }
             TokenEvent::Started { .. } | TokenEvent::Failed(_) => {}
@@ -314,7 +327,8 @@ impl Streaming {
         match piece {
             Piece::Text(text) => Some(self.heading.text_delta(&text)),
             Piece::Begin { name } => {
-                let (place, id) = (calls.len(), call_id());
+                let place = calls.len();
+                let id = self.heading.birth.call_id(index, place);
                 let function = json!({ "name": name, "arguments": "" });
                 calls.push(Call::default());
                 Some(json!({ "tool_calls": [{
@@ -343,17 +357,17 @@ impl Streaming {
 }
 
 impl Heading {
-    fn new(card: &ModelCard, order: &Order) -> Self {
+    fn new(card: &ModelCard, order: &Order, birth: Birth) -> Self {
         let prefix = match order.shape {
             Shape::Chat => "chatcmpl",
             Shape::Text => "cmpl",
         };
         Self {
             shape: order.shape,
-            id: format!("{prefix}-{}", crate::guard::random_id()),
+            id: birth.id(prefix, 0, 0).replacen('_', "-", 1),
+            birth,
             model: card.name.clone(),
             fingerprint: card.package.to_string(),
-            created: unix_s(),
             has_usage: order.include_usage,
             has_logprobs: order.prompts.iter().any(|request| request.logprobs.is_some()),
             choices_per_prompt: order.choices_per_prompt as usize,
@@ -371,7 +385,7 @@ impl Heading {
         json!({
             "id": self.id,
             "object": object,
-            "created": self.created,
+            "created": self.birth.created_unix_s,
             "model": self.model,
             "system_fingerprint": self.fingerprint,
         })

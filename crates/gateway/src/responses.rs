@@ -20,9 +20,10 @@ use serde_json::{Value, json};
 use shoal_base::{ModelCard, TokenEvent};
 
 use crate::answer::Answers;
-use crate::app::{App, blocking, unix_s};
+use crate::app::{App, blocking};
+use crate::birth::{Admission, Birth};
 use crate::error::ApiError;
-use crate::guard::{Caller, random_id};
+use crate::guard::Caller;
 use crate::logprobs::Scored;
 use crate::metrics::Meter;
 use crate::tools::{Voice, fit_ids};
@@ -33,25 +34,28 @@ use items::Items;
 pub(crate) async fn responses(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
+    Extension(admission): Extension<Admission>,
     body: Body,
 ) -> Result<Response, ApiError> {
     let Ask { model, mut request, stream, tools, echo } = ask::ask(&body::read(body).await?)?;
     caller.salt_request(&mut request);
     let model = app.open(model).await?;
-    let headers = reply::headers(model.card(), Some(&request));
     let meter = Meter::new(&app.metrics, &model.card().name);
     let phase = app.phase.clone();
-    let items = Items::new(heading(model.card(), echo));
     let start = move || {
         fit_ids(model.card().tool_calls, &mut request.prompt);
         let parser = tools.map(|tools| tools.apply(&*model, &mut request)).transpose()?;
-        Ok((Answers::start(model, vec![request], phase, meter)?, Voice::new(parser)))
+        let birth = admission.birth(model.card().package, request.sampling.seed)?;
+        request.sampling.seed = birth.seed;
+        let headers = reply::headers(model.card(), Some(&request));
+        let items = Items::new(heading(model.card(), echo, &birth), birth);
+        let building = Building { items, voice: Voice::new(parser) };
+        Ok((headers, Answers::start(model, vec![request], phase, meter)?, building))
     };
-    let (mut answers, voice) = blocking(start).await?;
+    let (headers, mut answers, mut building) = blocking(start).await?;
     let is_whole = answers.whole();
     // The status is only sent once it is known that there is an answer.
     let (_, first) = answers.next().await?;
-    let mut building = Building { items, voice };
     let mut response = match stream {
         true => {
             let whole = building.add(first);
@@ -84,11 +88,11 @@ pub(crate) fn understand(body: &[u8]) -> Result<(), ApiError> {
 }
 
 /// An answer before anything was said.
-fn heading(card: &ModelCard, mut echo: Value) -> Value {
+fn heading(card: &ModelCard, mut echo: Value, birth: &Birth) -> Value {
     let mut heading = json!({
-        "id": format!("resp_{}", random_id()),
+        "id": birth.id("resp", 0, 0),
         "object": "response",
-        "created_at": unix_s(),
+        "created_at": birth.created_unix_s,
         "completed_at": null,
         "status": "in_progress",
         "background": false,

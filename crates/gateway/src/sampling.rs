@@ -82,7 +82,9 @@ fn logit_bias(value: Value) -> Result<Vec<(TokenId, f32)>, ApiError> {
     let refuse = || ApiError::parameter("logit_bias", "is an object of token ids and numbers");
     let Value::Object(entries) = value else { return Err(refuse()) };
     let entry = |(id, bias): (String, Value)| {
-        let id = id.parse().map_err(|_| refuse())?;
+        // Numbers with a sign would be read as well.
+        let id = Some(id).filter(|id| id.bytes().all(|byte| byte.is_ascii_digit()));
+        let id = id.and_then(|id| id.parse().ok()).ok_or_else(refuse)?;
         let bias = bias.as_f64().ok_or_else(refuse)?;
         Ok((TokenId(id), bias as f32))
     };

@@ -11,6 +11,7 @@ mod parser;
 use serde_json::{Map, Value, json};
 use shoal_base::{Generate, Grammar, Prompt, Request, ToolCalls, ToolFormat};
 
+use crate::birth::Birth;
 use crate::error::ApiError;
 use crate::limits::{TOOL_NAME_BYTES_MAX, TOOLS_MAX};
 use crate::params::Fields;
@@ -96,16 +97,19 @@ impl Voice {
 }
 
 impl Said {
-    /// Adds pieces in order.
-    pub(crate) fn extend(&mut self, pieces: Vec<Piece>) {
-        pieces.into_iter().for_each(|piece| self.add(piece));
+    /// Adds pieces in order. The ids of calls are those of a choice of this birth.
+    pub(crate) fn extend(&mut self, pieces: Vec<Piece>, birth: &Birth, choice: usize) {
+        for piece in pieces {
+            self.add(piece, |place| birth.call_id(choice, place));
+        }
     }
 
-    fn add(&mut self, piece: Piece) {
+    fn add(&mut self, piece: Piece, id: impl Fn(usize) -> String) {
+        let place = self.calls.len();
         match (piece, self.calls.last_mut()) {
             (Piece::Text(text), _) => self.text += &text,
             (Piece::Begin { name }, _) => {
-                let id = call_id();
+                let id = id(place);
                 self.calls.push(Call { id, name, ..Call::default() });
             }
             (Piece::Arguments(part), Some(call)) => call.arguments += &part,
@@ -113,11 +117,6 @@ impl Said {
             (Piece::Arguments(_) | Piece::End, None) => unreachable!("calls begin first"),
         }
     }
-}
-
-/// An id nobody else has.
-pub(crate) fn call_id() -> String {
-    format!("call_{}", &crate::guard::random_id()[..24])
 }
 
 impl Tool {
@@ -235,7 +234,7 @@ impl ToolUse {
             *tools = self.tools.iter().map(Tool::for_template).collect();
         }
         request.sampling.grammar = Some(self.grammar(model, calls, request)?);
-        request.show_control = calls.marker.is_some();
+        request.show_control = calls.marker.is_some() || calls.separator.is_some();
         let names = self.callable().map(|tool| tool.name.clone()).collect();
         Ok(CallParser::new(calls.format, names))
     }

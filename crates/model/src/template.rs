@@ -162,7 +162,12 @@ impl ChatTemplate {
         if has("<tool_call>") {
             Some(ToolFormat::Hermes)
         } else if has("[TOOL_CALLS]") {
-            Some(ToolFormat::Mistral)
+            match (has("[ARGS]"), has("[CALL_ID]")) {
+                (true, false) => Some(ToolFormat::MistralArgs),
+                (false, false) => Some(ToolFormat::Mistral),
+                // With ids between names and arguments it is yet another form.
+                (_, true) => None,
+            }
         } else if has("{\"name\": function name, \"parameters\": ") {
             Some(ToolFormat::Llama)
         } else {

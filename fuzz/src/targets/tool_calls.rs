@@ -13,17 +13,19 @@ pub(super) const TARGET: Target = Target {
     run,
 };
 
-const FORMATS: [ToolFormat; 3] = [ToolFormat::Hermes, ToolFormat::Llama, ToolFormat::Mistral];
+const FORMATS: [ToolFormat; 4] =
+    [ToolFormat::Hermes, ToolFormat::Llama, ToolFormat::Mistral, ToolFormat::MistralArgs];
 
 fn seeds() -> Vec<Vec<u8>> {
     [
-        "\u{3}I look.\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": \"}\\\"\"}}\n\
+        "\u{4}I look.\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": \"}\\\"\"}}\n\
          </tool_call>\n\
          <tool_call>{\"name\":\"get_weather\",\"arguments\":{\"x\":[1,{}]}}</tool_call> done",
-        "\u{4}<|python_tag|>{\"name\": \"f\", \"parameters\": {\"a\": 1}}; \
+        "\u{5}<|python_tag|>{\"name\": \"f\", \"parameters\": {\"a\": 1}}; \
          {\"type\": \"function\", \"name\": \"a\\u00e9\", \"parameters\": {}}",
-        "\u{5}text [TOOL_CALLS] [{\"name\": \"f\", \"arguments\": {}, \"id\": \"123456789\"}, \
+        "\u{6}text [TOOL_CALLS] [{\"name\": \"f\", \"arguments\": {}, \"id\": \"123456789\"}, \
          {\"name\": \"get_weather\", \"arguments\": {\"a\": \"]\"}}] end",
+        "\u{7}text [TOOL_CALLS]f[ARGS]{\"a\": \"[TOOL_CALLS]\"}[TOOL_CALLS]get_weather[ARGS]{} end",
     ]
     .map(|text| text.as_bytes().to_vec())
     .to_vec()
@@ -47,7 +49,7 @@ mod tests {
     fn seeds_hold_calls() {
         for seed in super::seeds() {
             let text = std::str::from_utf8(&seed[1..]).expect("seeds are text");
-            let format = super::FORMATS[usize::from(seed[0]) % 3];
+            let format = super::FORMATS[usize::from(seed[0]) % super::FORMATS.len()];
             assert_eq!(super::calls(format, text, 1).1.len(), 2, "{text}");
         }
     }

@@ -184,10 +184,11 @@ fn what_cannot_be_served_is_refused_before_it_starts() {
 }
 
 /// Templates that tell, in a few words, how each family calls tools.
-const TEMPLATES: [(&str, &str); 3] = [
+const TEMPLATES: [(&str, &str); 4] = [
     ("hermes", "<tool_call></tool_call>"),
     ("llama", "{\"name\": function name, \"parameters\": x}"),
     ("mistral", "[TOOL_CALLS]"),
+    ("ministral", "[TOOL_CALLS][ARGS]"),
 ];
 
 #[test]
@@ -252,7 +253,7 @@ fn tools_are_called_in_the_form_of_the_model() {
         }
     }
     let format = json!({ "type": "json_schema", "json_schema": { "name": "n", "schema": schema } });
-    for name in ["hermes", "mistral"] {
+    for name in ["hermes", "mistral", "ministral"] {
         let ask = json!({
             "model": name, "messages": messages, "tools": tools, "response_format": format,
             "max_tokens": 60, "seed": 2,
@@ -332,6 +333,61 @@ fn an_answer_is_given_again_after_a_restart() {
     bytes[..8].copy_from_slice(&1_u64.to_le_bytes());
     std::fs::write(path, bytes).unwrap();
     assert_ne!(body(&post(&up))["id"], body(&first)["id"]);
+}
+
+/// The events of a stream, and the seed that its head names.
+fn events(text: &str) -> (Vec<&str>, Option<&str>) {
+    let seed = text.lines().find_map(|line| line.strip_prefix("x-shoal-seed: "));
+    (text.lines().filter(|line| line.starts_with("data: ")).collect(), seed)
+}
+
+#[test]
+fn what_a_crash_interrupts_is_made_again_as_it_was() {
+    let home = Home::with_tiny();
+    // Nothing here says which seed. Alternatives make the answer long.
+    let ask = json!({
+        "prompt": "x", "max_tokens": 500, "ignore_eos": true, "stream": true, "logprobs": 20,
+    });
+    let ask = ask.to_string();
+    // A machine fast enough may have finished before it is killed; then it is tried again.
+    for key in 0..20 {
+        let request = format!(
+            "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Idempotency-Key: key-{key}\r\nContent-Length: {}\r\n\r\n{ask}",
+            ask.len()
+        );
+        let mut up = Up::start(&home, &[]);
+        let client = up.connect(&request);
+        let mut lines = BufReader::new(&client).lines();
+        let mut begun = String::new();
+        while begun.matches("data: ").count() < 3 {
+            begun += &(lines.next().unwrap().unwrap() + "\n");
+        }
+        up.child.kill().unwrap();
+        up.child.wait().unwrap();
+        // What was under way when the program died; its last line may be cut.
+        let rest: Vec<String> = lines.map_while(Result::ok).collect();
+        begun += &rest[..rest.len().saturating_sub(1)].join("\n");
+
+        let up = Up::start(&home, &[]);
+        let post = || {
+            let mut text = String::new();
+            up.connect(&request).read_to_string(&mut text).unwrap();
+            text
+        };
+        let again = post();
+        let ((begun_events, begun_seed), (events, seed)) = (self::events(&begun), events(&again));
+        assert!(begun_seed.is_some() && begun_seed == seed, "{begun_seed:?} {seed:?}");
+        assert!(events.starts_with(&begun_events), "{begun}\n---\n{again}");
+        assert_eq!(events.last(), Some(&"data: [DONE]"));
+        let last = post();
+        assert!(last.contains("idempotency-replayed: true"));
+        assert_eq!(self::events(&last).0, events);
+        if !again.contains("idempotency-replayed: true") {
+            return;
+        }
+    }
+    panic!("every answer was complete before the program was killed");
 }
 
 #[test]

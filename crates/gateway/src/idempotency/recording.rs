@@ -24,7 +24,6 @@ pub(super) struct Recording {
 struct State {
     head: Option<(StatusCode, HeaderMap)>,
     pieces: Vec<Bytes>,
-    bytes: usize,
     end: Option<Result<(), ApiError>>,
 }
 
@@ -48,10 +47,7 @@ impl Recording {
     }
 
     pub(super) fn add(&self, piece: Bytes) {
-        self.change(|state| {
-            state.bytes += piece.len();
-            state.pieces.push(piece);
-        });
+        self.change(|state| state.pieces.push(piece));
     }
 
     pub(super) fn end(&self) {
@@ -61,10 +57,6 @@ impl Recording {
     /// Ends it with an error, unless it has ended.
     pub(super) fn fail(&self, error: ApiError) {
         self.change(|state| state.end = state.end.take().or(Some(Err(error))));
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.see(|state| state.bytes)
     }
 
     /// All that was added.

@@ -261,8 +261,13 @@ fn text_block(block: Value, place: &str) -> Result<String, ApiError> {
 
 /// Every prefix is cached, so a wish for it is granted already.
 fn cache_control(block: &mut Fields) -> Result<(), ApiError> {
-    if let Some(wish) = block.take("cache_control") {
-        Fields::inner(wish, &block.name("cache_control"), &["type", "ttl"])?;
+    let Some(wish) = block.take("cache_control") else { return Ok(()) };
+    let mut wish = Fields::inner(wish, &block.name("cache_control"), &["type", "ttl"])?;
+    if wish.text("type")?.is_some_and(|kind| kind != "ephemeral") {
+        return Err(ApiError::parameter(wish.name("type"), "is \"ephemeral\""));
+    }
+    if wish.text("ttl")?.is_some_and(|ttl| ttl != "5m" && ttl != "1h") {
+        return Err(ApiError::parameter(wish.name("ttl"), "is \"5m\" or \"1h\""));
     }
     Ok(())
 }
@@ -315,6 +320,9 @@ mod tests {
         assert_eq!(messages[0], json!({ "role": "system", "content": "ab" }));
         let last = json!([{ "role": "assistant", "content": "x" }]);
         assert_eq!(name_of("messages", last), "messages[0].role");
+        let block = json!({ "type": "text", "text": "a", "cache_control": { "ttl": "2h" } });
+        let wish = json!([{ "role": "user", "content": [block] }]);
+        assert_eq!(name_of("messages", wish), "messages[0].content[0].cache_control.ttl");
         let image = json!([{ "role": "user", "content": [{ "type": "image" }] }]);
         assert_eq!(name_of("messages", image), "messages[0].content[0].type");
     }

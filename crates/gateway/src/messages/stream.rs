@@ -10,7 +10,7 @@ use shoal_base::TokenEvent;
 
 use super::{Heading, of_usage, to_json, usage, use_id};
 use crate::answer::Answers;
-use crate::tools::{CallParser, Piece, Voice, call_id};
+use crate::tools::{CallParser, Piece, Voice};
 
 struct Streaming {
     heading: Heading,
@@ -20,7 +20,8 @@ struct Streaming {
     /// Blocks so far; the last one is open when `open` says so.
     blocks: usize,
     open: Option<Block>,
-    has_calls: bool,
+    /// Calls so far.
+    calls: usize,
     ready: VecDeque<Event>,
 }
 
@@ -42,7 +43,7 @@ pub(super) fn events(
         voice: Voice::new(parser),
         blocks: 0,
         open: None,
-        has_calls: false,
+        calls: 0,
         ready: VecDeque::new(),
     };
     streaming.add(first);
@@ -106,8 +107,8 @@ impl Streaming {
                 self.delta(json!({ "type": "text_delta", "text": text }));
             }
             Piece::Begin { name } => {
-                self.has_calls = true;
-                let id = use_id(&call_id());
+                let id = use_id(&self.heading.birth.call_id(0, self.calls));
+                self.calls += 1;
                 let block = json!({ "type": "tool_use", "id": id, "name": name, "input": {} });
                 self.begin(Block::Call, block);
             }
@@ -133,7 +134,7 @@ impl Streaming {
                     self.begin_text();
                 }
                 self.close();
-                let (reason, sequence) = self.heading.stop(reason, self.has_calls);
+                let (reason, sequence) = self.heading.stop(reason, self.calls > 0);
                 let delta = json!({ "stop_reason": reason, "stop_sequence": sequence });
                 let usage = of_usage(usage);
                 self.push("message_delta", json!({ "delta": delta, "usage": usage }));

@@ -1,15 +1,29 @@
 //! Schemas of conversations and tools.
+//!
+//! What no schema can say is left to the parser: that a result belongs to an earlier call, that the
+//! last turn is the user's, that names of tools differ.
 
 use serde_json::{Value, json};
 
 use crate::limits::{CHOICES_MAX, MESSAGES_MAX, TOOLS_MAX};
 
-/// An object with these properties and no others.
-fn object(properties: &Value, required: &[&str]) -> Value {
+/// An object with these properties and no others. Those that need not be there may be `null`.
+pub(super) fn object(properties: &Value, required: &[&str]) -> Value {
+    let mut properties = properties.clone();
+    for (name, schema) in properties.as_object_mut().into_iter().flatten() {
+        if !required.contains(&name.as_str()) {
+            *schema = json!({ "anyOf": [schema.take(), { "type": "null" }] });
+        }
+    }
     json!({
         "type": "object", "properties": properties, "required": required,
         "additionalProperties": false,
     })
+}
+
+/// What may only be there as `null`.
+fn nothing() -> Value {
+    json!({ "type": "null" })
 }
 
 fn text() -> Value {
@@ -30,20 +44,17 @@ pub(super) fn tools(path: &str) -> Value {
     let schema = json!({
         "type": "object", "properties": { "type": { "const": "object" } },
     });
-    let mut perhaps = schema.clone();
-    perhaps["type"] = json!(["object", "null"]);
     let name = json!({ "type": "string", "pattern": "^[a-zA-Z0-9_-]{1,128}$" });
-    let words = json!({ "type": ["string", "null"] });
-    let strict = json!({ "type": ["boolean", "null"] });
+    let strict = json!({ "type": "boolean" });
     let kind = json!({ "const": "function" });
     let function = json!({
-        "name": name, "description": words, "parameters": perhaps, "strict": strict,
+        "name": name, "description": text(), "parameters": schema, "strict": strict,
     });
     let tool = match path {
         "/v1/messages" => object(
             &json!({
-                "name": name, "description": words, "input_schema": schema, "strict": strict,
-                "type": { "enum": ["custom", null] }, "cache_control": wish(),
+                "name": name, "description": text(), "input_schema": schema, "strict": strict,
+                "type": { "const": "custom" }, "cache_control": wish(),
             }),
             &["name", "input_schema"],
         ),
@@ -65,9 +76,10 @@ pub(super) fn tool_choice(path: &str) -> Value {
     let kind = json!({ "const": "function" });
     match path {
         "/v1/messages" => {
-            let single = json!({ "type": ["boolean", "null"] });
+            let single = json!({ "type": "boolean" });
             let kinds = json!({ "enum": ["auto", "any", "none"] });
-            let open = json!({ "type": kinds, "disable_parallel_tool_use": single });
+            let open =
+                json!({ "type": kinds, "name": nothing(), "disable_parallel_tool_use": single });
             let named = json!({
                 "type": { "const": "tool" }, "name": text(), "disable_parallel_tool_use": single,
             });
@@ -86,12 +98,7 @@ pub(super) fn tool_choice(path: &str) -> Value {
 }
 
 fn wish() -> Value {
-    json!({
-        "type": ["object", "null"], "additionalProperties": false,
-        "properties": {
-            "type": { "enum": ["ephemeral", null] }, "ttl": { "enum": ["5m", "1h", null] },
-        },
-    })
+    object(&json!({ "type": { "const": "ephemeral" }, "ttl": { "enum": ["5m", "1h"] } }), &[])
 }
 
 /// A text, or blocks of text, of Anthropic's API.
@@ -102,7 +109,7 @@ pub(super) fn texts() -> Value {
 fn text_block() -> Value {
     let block = json!({
         "type": { "const": "text" }, "text": text(), "cache_control": wish(),
-        "citations": { "type": ["array", "null"], "maxItems": 0 },
+        "citations": { "type": "array", "maxItems": 0 },
     });
     object(&block, &["type", "text"])
 }
@@ -114,8 +121,9 @@ pub(super) fn turns() -> Value {
         "input": { "type": "object" }, "cache_control": wish(),
     });
     let result = json!({
-        "type": { "const": "tool_result" }, "tool_use_id": text(), "content": texts(),
-        "is_error": { "type": ["boolean", "null"] }, "cache_control": wish(),
+        "type": { "const": "tool_result" }, "tool_use_id": text(),
+        "content": { "anyOf": [text(), { "type": "array", "items": text_block() }] },
+        "is_error": { "type": "boolean" }, "cache_control": wish(),
     });
     let turn = |role: &str, block: Value| {
         let blocks = json!({ "anyOf": [text_block(), block] });
@@ -132,23 +140,23 @@ pub(super) fn turns() -> Value {
 
 /// `input` of the Responses API.
 pub(super) fn items() -> Value {
-    let words = json!({ "type": ["string", "null"] });
     let part = json!({
         "type": { "enum": ["input_text", "output_text"] }, "text": text(),
-        "annotations": { "type": ["array", "null"] }, "logprobs": { "type": ["array", "null"] },
+        "annotations": { "type": "array" }, "logprobs": { "type": "array" },
     });
-    let parts = text_or(&object(&part, &["type", "text"]));
+    let part = object(&part, &["type", "text"]);
+    let parts = json!({ "anyOf": [text(), { "type": "array", "items": part }] });
     let message = json!({
-        "type": { "const": "message" }, "content": parts, "id": words, "status": words,
-        "role": { "enum": ["system", "developer", "user", "assistant"] }, "phase": words,
+        "type": { "const": "message" }, "content": parts, "id": text(), "status": text(),
+        "role": { "enum": ["system", "developer", "user", "assistant"] }, "phase": text(),
     });
     let call = json!({
         "type": { "const": "function_call" }, "call_id": text(), "name": text(),
-        "arguments": text(), "id": words, "status": words,
+        "arguments": text(), "id": text(), "status": text(),
     });
     let output = json!({
         "type": { "const": "function_call_output" }, "call_id": text(), "output": parts,
-        "id": words, "status": words,
+        "id": text(), "status": text(),
     });
     let item = json!({ "anyOf": [
         object(&message, &["role", "content"]),
@@ -161,35 +169,40 @@ pub(super) fn items() -> Value {
 
 /// `text` of the Responses API.
 pub(super) fn text_format() -> Value {
-    let words = json!({ "type": ["string", "null"] });
-    let plain = object(&json!({ "type": { "enum": ["text", "json_object"] } }), &["type"]);
+    let plain = json!({
+        "type": { "enum": ["text", "json_object"] }, "name": nothing(), "schema": nothing(),
+        "description": nothing(), "strict": nothing(),
+    });
+    let plain = object(&plain, &["type"]);
     let schema = json!({
         "type": { "const": "json_schema" }, "name": text(), "schema": { "type": "object" },
-        "description": words, "strict": { "type": ["boolean", "null"] },
+        "description": text(), "strict": { "type": "boolean" },
     });
     let schema = object(&schema, &["type", "name", "schema"]);
-    let format = json!({ "anyOf": [plain, schema, { "type": "null" }] });
-    object(&json!({ "format": format, "verbosity": { "enum": ["medium", null] } }), &[])
+    let format = json!({ "anyOf": [plain, schema] });
+    object(&json!({ "format": format, "verbosity": { "const": "medium" } }), &[])
 }
 
 /// `messages` of chat completions.
 pub(super) fn conversation() -> Value {
     let part = object(&json!({ "type": { "const": "text" }, "text": text() }), &["type", "text"]);
     let content = text_or(&part);
-    let nothing = json!({ "type": ["array", "null"], "maxItems": 0 });
+    let empty = json!({ "type": "array", "maxItems": 0 });
     let common = json!({
         "role": { "enum": ["system", "developer", "user", "assistant"] },
-        "content": content, "name": { "type": ["string", "null"] },
-        "refusal": { "type": "null" }, "audio": { "type": "null" },
-        "function_call": { "type": "null" }, "annotations": nothing, "tool_calls": nothing,
+        "content": content, "name": text(), "refusal": nothing(), "audio": nothing(),
+        "function_call": nothing(), "annotations": empty, "tool_calls": empty,
+        "tool_call_id": nothing(),
     });
     let function = json!({ "name": text(), "arguments": text() });
     let function = object(&function, &["name", "arguments"]);
-    let call = json!({ "id": text(), "type": { "const": "function" }, "function": function });
+    let call = json!({
+        "id": text(), "type": { "const": "function" }, "function": function,
+        "index": { "type": "integer", "minimum": 0, "maximum": u32::MAX },
+    });
     let call = object(&call, &["id", "function"]);
     let mut calling = common.clone();
     calling["role"] = json!({ "const": "assistant" });
-    calling["content"] = json!({ "anyOf": [content, { "type": "null" }] });
     calling["tool_calls"] =
         json!({ "type": "array", "items": call, "minItems": 1, "maxItems": CHOICES_MAX });
     let mut result = common.clone();

@@ -117,12 +117,11 @@ fn text_format(value: Value, request: &mut Request) -> Result<Option<Value>, Api
     let known = ["type", "name", "description", "schema", "strict"];
     let mut format = Fields::inner(shown.clone(), "text.format", &known)?;
     let kind = format.text("type")?;
-    format.flag("strict")?;
-    format.text("description")?;
+    let has_more = format.flag("strict")?.is_some() | format.text("description")?.is_some();
     let (name, schema) = (format.text("name")?, format.take("schema"));
     request.sampling.grammar = match (kind.as_deref(), name, schema) {
-        (Some("text"), None, None) => None,
-        (Some("json_object"), None, None) => Some(Grammar::JsonObject),
+        (Some("text"), None, None) if !has_more => None,
+        (Some("json_object"), None, None) if !has_more => Some(Grammar::JsonObject),
         (Some("json_schema"), Some(_), Some(schema)) if schema.is_object() => {
             Some(Grammar::JsonSchema(schema))
         }
@@ -136,7 +135,7 @@ fn text_format(value: Value, request: &mut Request) -> Result<Option<Value>, Api
             return Err(ApiError::parameter("text.format.schema", "is an object"));
         }
         (Some("text" | "json_object"), ..) => {
-            let rule = "has name and schema for the type \"json_schema\" only";
+            let rule = "has more than a type for the type \"json_schema\" only";
             return Err(ApiError::parameter("text.format", rule));
         }
         _ => {
@@ -192,7 +191,8 @@ struct History {
 
 impl History {
     fn item(&mut self, item: Value, place: &str) -> Result<(), ApiError> {
-        match item.get("type").map(|kind| kind.as_str()) {
+        let kind = item.get("type").filter(|kind| !kind.is_null());
+        match kind.map(Value::as_str) {
             None | Some(Some("message")) => self.message(item, place),
             Some(Some("function_call")) => self.call(item, place),
             Some(Some("function_call_output")) => self.output(item, place),

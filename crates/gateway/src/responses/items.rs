@@ -5,15 +5,16 @@
 use serde_json::{Value, json};
 use shoal_base::{FinishReason, Usage};
 
+use crate::birth::Birth;
 use crate::error::ApiError;
-use crate::guard::random_id;
 use crate::logprobs::{self, Scored};
-use crate::tools::{Piece, call_id};
+use crate::tools::Piece;
 
 /// An answer in progress.
 pub(super) struct Items {
     /// The answer without its items, usage and end.
     response: Value,
+    birth: Birth,
     done: Vec<Value>,
     open: Option<Open>,
     events: Vec<Value>,
@@ -27,9 +28,16 @@ enum Open {
 }
 
 impl Items {
-    pub(super) fn new(response: Value) -> Self {
-        let events = Vec::new();
-        Self { response, done: Vec::new(), open: None, events, sequence: 0, scored: Vec::new() }
+    pub(super) fn new(response: Value, birth: Birth) -> Self {
+        Self {
+            response,
+            birth,
+            done: Vec::new(),
+            open: None,
+            events: Vec::new(),
+            sequence: 0,
+            scored: Vec::new(),
+        }
     }
 
     /// Takes the events since the last call.
@@ -92,7 +100,8 @@ impl Items {
 
     fn begin_text(&mut self) {
         self.close("completed");
-        let (id, place) = (format!("msg_{}", random_id()), self.place());
+        let place = self.place();
+        let id = self.birth.id("msg", 0, place);
         let item = message(&id, "in_progress", Vec::new());
         let part = json!({
             "item_id": id, "output_index": place, "content_index": 0, "part": part("", &[]),
@@ -105,9 +114,10 @@ impl Items {
 
     fn begin_call(&mut self, name: String) {
         self.close("completed");
-        let (id, call_id) = (format!("fc_{}", random_id()), call_id());
+        let place = self.place();
+        let (id, call_id) = (self.birth.id("fc", 0, place), self.birth.call_id(0, place));
         let item = call(&id, "in_progress", &call_id, &name, "");
-        let added = json!({ "output_index": self.place(), "item": item });
+        let added = json!({ "output_index": place, "item": item });
         self.open = Some(Open::Call { id, call_id, name, arguments: String::new() });
         self.event("response.output_item.added", added);
     }

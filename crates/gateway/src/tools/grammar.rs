@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
-use shoal_base::{Grammar, ToolCalls, ToolFormat};
+use shoal_base::{Grammar, TokenId, ToolCalls, ToolFormat};
 
 use super::{Choice, Tool, ToolUse};
 
@@ -38,21 +38,40 @@ pub(crate) fn grammar(
     let mut lark = start(calls, &free, tools.parallel);
     let names: Vec<String> = (0..offered.len()).map(|index| format!("call_{index}")).collect();
     lark += &format!("call: {}\n", names.join(" | "));
-    let (key, before, after) = match calls.format {
-        ToolFormat::Hermes => ("arguments", "\\n", "}\\n</tool_call>"),
-        ToolFormat::Llama => ("parameters", "", "}"),
-        ToolFormat::Mistral => ("arguments", "", "}"),
-    };
     let any = json!({ "type": "object" });
     for (index, tool) in offered.iter().enumerate() {
         // Names are made of letters, digits, `_` and `-`, so nothing in them needs an escape.
         let name = &tool.name;
         let schema = if is_loose && !tool.strict { &any } else { &tool.parameters };
-        let head = format!("\"{before}{{\\\"name\\\": \\\"{name}\\\", \\\"{key}\\\": \"");
-        let _ = writeln!(lark, "call_{index}: {head} args_{index} \"{after}\"");
+        let (head, tail) = around(calls, name);
+        let _ = writeln!(lark, "call_{index}: {head} args_{index}{tail}");
         let _ = writeln!(lark, "args_{index}: %json {}", compact(schema));
     }
     Grammar::Lark(lark)
+}
+
+/// What stands before and behind the arguments of a call.
+fn around(calls: ToolCalls, name: &str) -> (String, &'static str) {
+    let object = |before: &str, key: &str| {
+        format!("\"{before}{{\\\"name\\\": \\\"{name}\\\", \\\"{key}\\\": \"")
+    };
+    match calls.format {
+        ToolFormat::Hermes => (object("\\n", "arguments"), " \"}\\n</tool_call>\""),
+        ToolFormat::Llama => (object("", "parameters"), " \"}\""),
+        ToolFormat::Mistral => (object("", "arguments"), " \"}\""),
+        ToolFormat::MistralArgs => {
+            let separator = word(calls.separator, calls.format.separator().unwrap_or_default());
+            (format!("\"{name}\" {separator}"), "")
+        }
+    }
+}
+
+/// A control token, or a text.
+fn word(id: Option<TokenId>, text: &str) -> String {
+    match id {
+        Some(id) => format!("<[{}]>", id.0),
+        None => format!("\"{text}\""),
+    }
 }
 
 /// A schema whose JSON has the white space that templates write, so that no model loses itself in
@@ -66,10 +85,7 @@ fn compact(schema: &Value) -> Value {
 
 /// The rules above those of single calls.
 fn start(calls: ToolCalls, free: &Free, parallel: bool) -> String {
-    let marker = match calls.marker {
-        Some(id) => format!("<[{}]>", id.0),
-        None => format!("\"{}\"", calls.format.marker()),
-    };
+    let marker = word(calls.marker, calls.format.marker());
     // Free text ends where a marker that is text begins, so that is looked for lazily.
     let lazy = if calls.marker.is_none() { "[lazy]" } else { "" };
     let free_text = format!("open{lazy}: TEXT {marker}\nrest: TEXT\nTEXT: /(\\n|.)*/\n");
@@ -78,13 +94,22 @@ fn start(calls: ToolCalls, free: &Free, parallel: bool) -> String {
         false => "list: \" \"? \"[\" call \"]\"\n",
     };
     match (calls.format, free, parallel) {
-        (ToolFormat::Hermes, Free::Text, true) => format!("start: (open call)* rest\n{free_text}"),
-        (ToolFormat::Hermes, Free::Text, false) => format!("start: open call | rest\n{free_text}"),
+        (ToolFormat::Hermes | ToolFormat::MistralArgs, Free::Text, true) => {
+            format!("start: (open call)* rest\n{free_text}")
+        }
+        (ToolFormat::Hermes | ToolFormat::MistralArgs, Free::Text, false) => {
+            format!("start: open call | rest\n{free_text}")
+        }
         (ToolFormat::Hermes, free, true) => {
             let json = json_rule(free);
             format!("start: {marker} call (\"\\n\" {marker} call)*{json}\n")
         }
-        (ToolFormat::Hermes, free, false) => format!("start: {marker} call{}\n", json_rule(free)),
+        (ToolFormat::MistralArgs, free, true) => {
+            format!("start: ({marker} call)+{}\n", json_rule(free))
+        }
+        (ToolFormat::Hermes | ToolFormat::MistralArgs, free, false) => {
+            format!("start: {marker} call{}\n", json_rule(free))
+        }
         (ToolFormat::Llama, Free::Text, _) => {
             let optional = calls.marker.map_or(String::new(), |_| format!("{marker}? "));
             // Text that begins like a call is one.

@@ -1,8 +1,8 @@
 //! Calls of tools in the text of an answer, as it comes.
 //!
 //! What is no call is text. A call counts from the moment its head is whole: `{"name": "…",` and
-//! the key of its arguments, with the name of a tool that was offered. From there on its arguments
-//! are passed on as they come.
+//! the key of its arguments, or `name[ARGS]`, with the name of a tool that was offered. From there
+//! on its arguments are passed on as they come.
 //!
 //! Invariants: the pieces do not depend on how the text was cut; what is held back is bounded by
 //! [`HEAD_BYTES_MAX`] and what comes at once; the work grows with the text.
@@ -100,7 +100,7 @@ impl CallParser {
     pub(crate) fn new(format: ToolFormat, names: Vec<String>) -> Self {
         let state = match format {
             ToolFormat::Llama => State::Head,
-            ToolFormat::Hermes | ToolFormat::Mistral => State::Text,
+            ToolFormat::Hermes | ToolFormat::Mistral | ToolFormat::MistralArgs => State::Text,
         };
         Self { format, names, state, held: String::new(), searched: 0, after_call: false }
     }
@@ -229,7 +229,10 @@ impl CallParser {
         if ends {
             pieces.push(Piece::End);
             self.after_call = true;
-            self.state = State::Tail(Json { depth: 1, ..Json::default() }, 0);
+            self.state = match self.format {
+                ToolFormat::MistralArgs => State::Text,
+                _ => State::Tail(Json { depth: 1, ..Json::default() }, 0),
+            };
         }
         ends
     }
@@ -269,6 +272,7 @@ impl CallParser {
             ToolFormat::Hermes => "</tool_call>",
             ToolFormat::Mistral => "]",
             ToolFormat::Llama => ";",
+            ToolFormat::MistralArgs => unreachable!("its calls end with their arguments"),
         };
         let rest = &self.held[space..];
         if rest.is_empty() && space <= HEAD_BYTES_MAX {
@@ -282,7 +286,7 @@ impl CallParser {
             self.held.drain(..space + close.len());
             self.state = match self.format {
                 ToolFormat::Llama => State::Head,
-                ToolFormat::Hermes | ToolFormat::Mistral => State::Text,
+                _ => State::Text,
             };
             self.searched = 0;
             return true;
@@ -293,7 +297,7 @@ impl CallParser {
         // The end of a call may be missing.
         self.state = match self.format {
             ToolFormat::Llama => State::Rest,
-            ToolFormat::Hermes | ToolFormat::Mistral => State::Text,
+            _ => State::Text,
         };
         true
     }
@@ -319,7 +323,7 @@ fn overlap(text: &str, marker: &str) -> usize {
 fn head(format: ToolFormat, after_call: bool, text: &str) -> Found<(String, usize)> {
     let mut cursor = Cursor { text, at: 0 };
     let opened = match format {
-        ToolFormat::Hermes => cursor.word(format.marker()),
+        ToolFormat::Hermes | ToolFormat::MistralArgs => cursor.word(format.marker()),
         ToolFormat::Mistral if after_call && text.trim_ascii_start().starts_with(',') => {
             cursor.word(",")
         }
@@ -337,7 +341,10 @@ fn head(format: ToolFormat, after_call: bool, text: &str) -> Found<(String, usiz
         Found::No => return Found::No,
         Found::Open => return Found::Open,
     }
-    cursor.members()
+    match format.separator() {
+        Some(separator) => cursor.name(separator),
+        None => cursor.members(),
+    }
 }
 
 struct Cursor<'a> {
@@ -383,6 +390,30 @@ impl Cursor<'_> {
         string.map_or(Found::No, Found::Yes)
     }
 
+    /// Takes a name and a separator up to the arguments.
+    fn name(&mut self, separator: &str) -> Found<(String, usize)> {
+        self.skip_space();
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        let length = self.rest().find(|c| !is_plain(c)).unwrap_or(self.rest().len());
+        let name = self.rest()[..length].to_owned();
+        self.at += length;
+        match self.word(separator) {
+            Found::Yes(()) => self.object(name),
+            Found::No => Found::No,
+            Found::Open => Found::Open,
+        }
+    }
+
+    /// Looks for the beginning of an object.
+    fn object(&mut self, name: String) -> Found<(String, usize)> {
+        self.skip_space();
+        match self.rest().bytes().next() {
+            Some(b'{') => Found::Yes((name, self.at)),
+            Some(_) => Found::No,
+            None => Found::Open,
+        }
+    }
+
     /// Takes the members of a call up to its arguments, which are an object.
     fn members(&mut self) -> Found<(String, usize)> {
         let mut name = None;
@@ -405,14 +436,7 @@ impl Cursor<'_> {
                 Found::Open => return Found::Open,
             }
             match (key.as_str(), name.take()) {
-                ("arguments" | "parameters", Some(name)) => {
-                    self.skip_space();
-                    return match self.rest().bytes().next() {
-                        Some(b'{') => Found::Yes((name, self.at)),
-                        Some(_) => Found::No,
-                        None => Found::Open,
-                    };
-                }
+                ("arguments" | "parameters", Some(name)) => return self.object(name),
                 ("name" | "id" | "type", before) => {
                     let value = match self.string() {
                         Found::Yes(value) => value,
@@ -523,6 +547,29 @@ mod tests {
     }
 
     #[test]
+    fn names_before_their_arguments_are_found() {
+        let said = "Well. [TOOL_CALLS]f[ARGS]{\"a\": \"[TOOL_CALLS]\"}[TOOL_CALLS]get_weather\
+                    [ARGS]{}\nDone.";
+        let expected = [
+            vec![text("Well.")],
+            call("f", "{\"a\": \"[TOOL_CALLS]\"}").to_vec(),
+            call("get_weather", "{}").to_vec(),
+            vec![text("Done.")],
+        ];
+        assert_eq!(whole_and_cut(ToolFormat::MistralArgs, said), expected.concat());
+        for said in [
+            "[TOOL_CALLS]unknown[ARGS]{}",
+            "[TOOL_CALLS]f[ARGS]1",
+            "[TOOL_CALLS]f[ARG",
+            "[TOOL_CALLS]f{}",
+            "[TOOL_CALLS] [{\"name\": \"f\", \"arguments\": {}}]",
+            "[TOOL_CALLS][ARGS]{}",
+        ] {
+            assert_eq!(whole_and_cut(ToolFormat::MistralArgs, said), [text(said)], "{said}");
+        }
+    }
+
+    #[test]
     fn what_is_no_call_is_text() {
         for said in [
             "<tool_call>",
@@ -555,8 +602,19 @@ mod tests {
 
     #[test]
     fn what_is_held_back_is_bounded() {
-        for format in [ToolFormat::Hermes, ToolFormat::Llama, ToolFormat::Mistral] {
-            for piece in [" ", "<tool_call>", "{", "\"", "a", "[TOOL_CALLS] [", "{\"name\": \""] {
+        for format in
+            [ToolFormat::Hermes, ToolFormat::Llama, ToolFormat::Mistral, ToolFormat::MistralArgs]
+        {
+            for piece in [
+                " ",
+                "<tool_call>",
+                "{",
+                "\"",
+                "a",
+                "[TOOL_CALLS] [",
+                "[TOOL_CALLS]",
+                "{\"name\": \"",
+            ] {
                 let mut parser = CallParser::new(format, vec!["f".to_owned()]);
                 for _ in 0..5000 {
                     let _ = parser.push(piece);

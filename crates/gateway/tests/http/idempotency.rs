@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use shoal_base::GenerateError;
+use shoal_base::{Digest, GenerateError, PackageId};
 use shoal_gateway::ApiKeys;
 
 use crate::support::{Mock, Said, Server, WAIT_MAX, post_bytes};
@@ -107,4 +107,69 @@ fn only_complete_answers_are_kept() {
     let key = "x".repeat(256);
     let said = post(&server, &key, &ask(false));
     assert_eq!(said.json()["error"]["param"], "Idempotency-Key");
+}
+
+/// What of an answer does not depend on when and where it was computed.
+fn identity(said: &Said) -> Vec<String> {
+    let seed = said.header("x-shoal-seed").unwrap().to_owned();
+    let events = said.events().into_iter().filter(|event| !event.contains("\"error\""));
+    [seed].into_iter().chain(events).collect()
+}
+
+#[test]
+fn what_was_begun_is_made_again_as_it_was() {
+    let fault = || Some(GenerateError::Fault { layer_index: 1, position: 2 });
+    let tools = json!([{ "type": "function", "function": { "name": "f" } }]);
+    let call = ["<tool_call>\n{\"name\": \"f\", \"arguments\": ", "{}", "}\n</tool_call>"];
+    let responses = json!({ "input": "hi", "stream": true });
+    let messages = json!({
+        "model": "mock", "max_tokens": 9, "stream": true,
+        "messages": [{ "role": "user", "content": "hi" }],
+    });
+    for (path, mut body, script) in [
+        (PATH, ask(true), None),
+        (PATH, ask(true), Some(call.to_vec())),
+        ("/v1/responses", responses, None),
+        ("/v1/messages", messages, None),
+    ] {
+        if script.is_some() {
+            body["tools"] = tools.clone();
+        }
+        let headers = [("Idempotency-Key", "k")];
+        let mock = || Mock { script: script.clone(), ..Mock::default() };
+        let broken = Server::start(Mock { fault: fault(), ..mock() });
+        let first = broken.post_with(path, &headers, &body);
+        assert!(first.text.contains("error") && !first.text.contains("[DONE]"), "{first:?}");
+        let whole = Server::start_again(mock(), None, broken.kept.clone());
+        let again = whole.post_with(path, &headers, &body);
+        assert_eq!((again.status, again.header("idempotency-replayed")), (200, None));
+        let (begun, again) = (identity(&first), identity(&again));
+        // The first one has said less, and how it ended.
+        let said = begun.iter().zip(&again).take_while(|(one, other)| one == other).count();
+        assert!(said >= 4 && said + 1 >= begun.len(), "{begun:#?} {again:#?}");
+        whole.kept_count(1);
+        let last = whole.post_with(path, &headers, &body);
+        assert_eq!(last.header("idempotency-replayed"), Some("true"));
+        assert_eq!(identity(&last), again);
+        let seeds: Vec<u64> = [&broken, &whole]
+            .iter()
+            .flat_map(|server| server.mock.requests.lock().unwrap().clone())
+            .map(|request| request.sampling.seed)
+            .collect();
+        assert_eq!((seeds.len(), seeds[0]), (2, seeds[1]));
+    }
+}
+
+#[test]
+fn what_another_package_began_is_refused() {
+    let fault = Some(GenerateError::Fault { layer_index: 1, position: 2 });
+    let broken = Server::start(Mock { fault, ..Mock::default() });
+    post(&broken, "k", &ask(true));
+    let mut mock = Mock::default();
+    mock.card.package = PackageId(Digest([8; 32]));
+    let other = Server::start_again(mock, None, broken.kept.clone());
+    post(&other, "k", &ask(true)).refused(409, "idempotency_package_gone");
+    post(&other, "k", &ask(false)).refused(422, "idempotency_key_reused");
+    assert_eq!(asked(&other), 0);
+    assert_eq!(post(&other, "another", &ask(true)).status, 200);
 }

@@ -55,7 +55,11 @@ impl Default for Mock {
             context_tokens: 1000,
             embedding_width: 2,
             chat: true,
-            tool_calls: Some(ToolCalls { format: ToolFormat::Hermes, marker: None }),
+            tool_calls: Some(ToolCalls {
+                format: ToolFormat::Hermes,
+                marker: None,
+                separator: None,
+            }),
         };
         Self {
             card,
@@ -210,7 +214,7 @@ impl Models for One {
 
 /// Answers kept for as long as the test.
 #[derive(Default)]
-struct Memory(Mutex<HashMap<[u8; 32], Vec<u8>>>);
+pub(crate) struct Memory(Mutex<HashMap<[u8; 32], Vec<u8>>>);
 
 impl KeptAnswers for Memory {
     fn find(&self, key: &[u8; 32]) -> std::io::Result<Option<Vec<u8>>> {
@@ -227,7 +231,7 @@ impl KeptAnswers for Memory {
 pub(crate) struct Server {
     pub(crate) gateway: Gateway,
     pub(crate) mock: Arc<Mock>,
-    kept: Arc<Memory>,
+    pub(crate) kept: Arc<Memory>,
     agent: ureq::Agent,
 }
 
@@ -272,9 +276,13 @@ impl Server {
     }
 
     pub(crate) fn start_with(mock: Mock, keys: Option<ApiKeys>) -> Self {
+        Self::start_again(mock, keys, Arc::default())
+    }
+
+    /// With what another one kept.
+    pub(crate) fn start_again(mock: Mock, keys: Option<ApiKeys>, kept: Arc<Memory>) -> Self {
         let mock = Arc::new(mock);
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let kept = Arc::new(Memory::default());
         let options = GatewayOptions {
             listen,
             hosts: vec!["box.lan".to_owned()],
@@ -311,11 +319,17 @@ impl Server {
         said(request.send(body.to_string()).unwrap())
     }
 
-    /// Waits until so many answers are kept.
+    /// Waits until so many whole answers are kept.
     #[track_caller]
     pub(crate) fn kept_count(&self, count: usize) {
         let begun = Instant::now();
-        while self.kept.0.lock().unwrap().len() != count {
+        let whole = || {
+            let kept = self.kept.0.lock().unwrap();
+            kept.values()
+                .filter(|bytes| bytes.windows(9).any(|part| part == b"\"status\":"))
+                .count()
+        };
+        while whole() != count {
             assert!(begun.elapsed() < WAIT_MAX, "no answer is kept");
             std::thread::yield_now();
         }

@@ -122,7 +122,7 @@ fn choices_decide_what_may_be_called() {
 fn results_go_back_to_the_model() {
     let format = ToolFormat::Mistral;
     let mut mock = Mock::default();
-    mock.card.tool_calls = Some(ToolCalls { format, marker: None });
+    mock.card.tool_calls = Some(ToolCalls { format, marker: None, separator: None });
     let server = Server::start(mock);
     let function = json!({ "name": "weather", "arguments": "{\"city\": \"Paris\"}" });
     let call = json!({ "id": "call_abc", "type": "function", "function": function });

@@ -367,6 +367,9 @@ fn a_template_without_a_place_for_tools_has_no_form() {
     assert_eq!(format("{{ tools }}"), None);
     assert_eq!(format("{{ tools }}<tool_call>"), Some(ToolFormat::Hermes));
     assert_eq!(format("{{ tools }}[TOOL_CALLS]"), Some(ToolFormat::Mistral));
+    let args = "{{ tools }}[TOOL_CALLS]{{ name }}[ARGS]";
+    assert_eq!(format(args), Some(ToolFormat::MistralArgs));
+    assert_eq!(format("{{ tools }}[TOOL_CALLS]{{ name }}[CALL_ID]{{ id }}[ARGS]"), None);
     let llama = "{{ tools }}{\"name\": function name, \"parameters\": x}";
     assert_eq!(format(llama), Some(ToolFormat::Llama));
 }
