@@ -185,7 +185,28 @@ impl Stage {
         segments: &[Segment],
         rows: &mut [u16],
     ) -> Result<StepFaults, KvError> {
-        self.compute(segments, rows, None)
+        self.compute(segments, rows, 0..self.layers.len(), None)
+    }
+
+    /// The same for some of its layers, counted as those of the package. A sequence has to be
+    /// computed by the same ones from its beginning.
+    ///
+    /// # Errors
+    /// As for [`Stage::forward`].
+    ///
+    /// # Panics
+    /// When `rows` does not hold a row per position, or a layer is not among those loaded.
+    pub fn forward_part(
+        &mut self,
+        layers: Range<u32>,
+        segments: &[Segment],
+        rows: &mut [u16],
+    ) -> Result<StepFaults, KvError> {
+        let first = self.first_layer;
+        let end = first + self.layers.len() as u32;
+        assert!(layers.start >= first && layers.end <= end, "layers that are loaded");
+        let part = (layers.start - first) as usize..(layers.end - first) as usize;
+        self.compute(segments, rows, part, None)
     }
 
     /// The same, with every product shown to `probe`.
@@ -195,13 +216,14 @@ impl Stage {
         rows: &mut [u16],
         probe: &Probe,
     ) -> Result<StepFaults, KvError> {
-        self.compute(segments, rows, Some(probe))
+        self.compute(segments, rows, 0..self.layers.len(), Some(probe))
     }
 
     fn compute(
         &mut self,
         segments: &[Segment],
         rows: &mut [u16],
+        part: Range<usize>,
         probe: Option<&Probe>,
     ) -> Result<StepFaults, KvError> {
         let plan = self.plan(segments)?;
@@ -212,7 +234,7 @@ impl Stage {
         let flags: Vec<AtomicBool> = (0..count).map(|_| AtomicBool::new(false)).collect();
         let mut faults = vec![None; count];
         let Self { kernels, layers, cache, scratch, architecture, .. } = self;
-        for (index, layer) in layers.iter().enumerate() {
+        for (index, layer) in layers.iter().enumerate().take(part.end).skip(part.start) {
             let step = LayerStep {
                 kernels,
                 architecture,

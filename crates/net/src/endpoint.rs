@@ -3,13 +3,14 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use iroh::endpoint::{
     Connection as Quic, IdleTimeout, PortmapperConfig, QuicTransportConfig, VarInt, presets,
 };
 use iroh::{EndpointAddr, PublicKey, RelayMode};
-use shoal_wire::{Hello, NodeId, Text, VersionRange};
+use shoal_wire::{CertificateChain, Hello, NodeId, Text, VersionRange};
 
 use crate::handshake::greet;
 use crate::limits::{
@@ -70,7 +71,7 @@ impl EndpointConfig {
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     inner: iroh::Endpoint,
-    hello: Hello,
+    hello: Arc<RwLock<Hello>>,
     bounds: Bounds,
 }
 
@@ -129,6 +130,7 @@ impl Endpoint {
             revocation: 0,
         };
         let EndpointConfig { payload_bytes_max, progress, .. } = config;
+        let hello = Arc::new(RwLock::new(hello));
         Ok(Self { inner, hello, bounds: Bounds { payload_bytes_max, progress } })
     }
 
@@ -138,10 +140,25 @@ impl Endpoint {
         NodeId(*self.inner.id().as_bytes())
     }
 
-    /// Where it listens.
+    /// Where it listens. For a socket on all addresses of this machine, those that are known.
     #[must_use]
     pub fn sockets(&self) -> Vec<SocketAddr> {
-        self.inner.bound_sockets()
+        let bound = self.inner.bound_sockets();
+        if bound.iter().all(|socket| !socket.ip().is_unspecified()) {
+            return bound;
+        }
+        let mut sockets: Vec<SocketAddr> = self.inner.addr().ip_addrs().copied().collect();
+        let named = bound.into_iter().filter(|socket| !socket.ip().is_unspecified());
+        sockets.extend(named);
+        sockets
+    }
+
+    /// What is said first on connections from now on: the certificate, and the highest revocation
+    /// that was seen.
+    pub fn introduce(&self, certificate: Option<CertificateChain>, revocation: u64) {
+        let mut hello = self.hello.write().unwrap_or_else(PoisonError::into_inner);
+        hello.certificate = certificate;
+        hello.revocation = revocation;
     }
 
     /// Connects to a node and agrees on a version.
@@ -175,7 +192,8 @@ impl Endpoint {
 
     async fn greet(&self, quic: Quic) -> Result<Connection, NetError> {
         let peer = NodeId(*quic.remote_id().as_bytes());
-        let greeted = greet(&quic, peer, self.hello.clone(), self.bounds.progress);
+        let hello = self.hello.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let greeted = greet(&quic, peer, hello, self.bounds.progress);
         match tokio::time::timeout(HANDSHAKE, greeted).await {
             Ok(Ok(greeted)) => Ok(Connection::start(quic, greeted, self.bounds)),
             Ok(Err(error)) => {

@@ -6,18 +6,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use shoal_net::PeerAddress;
 use shoal_swarm::{MemberChange, MemberError, Members, Moment, NodeKey, Random};
+use shoal_wire::limits::LINKS_MAX;
 use shoal_wire::{
-    Coordinate, Descriptor, List, MemberState, MembersQuery, MembersReply, NodeId, RingId, Signed,
-    Text, duties,
+    CertificateChain, Coordinate, Descriptor, Link, List, MemberState, MembersQuery, MembersReply,
+    NodeId, Offer, RingId, Signed, Text,
 };
 
-use crate::limits::ROUTES_MAX;
+use crate::limits::{ANNOUNCE_SOON, ROUTES_MAX};
 
 /// The addresses of peers, and who may come in.
 #[derive(Debug)]
 pub(crate) struct Book {
     key: NodeKey,
-    sockets: Vec<SocketAddr>,
     members: Members,
     known: BTreeMap<NodeId, PeerAddress>,
     /// May lead rings here.
@@ -26,21 +26,34 @@ pub(crate) struct Book {
     routes: VecDeque<(RingId, Vec<NodeId>)>,
     sequence: u64,
     announce_at: Moment,
+    announced_at: Moment,
+}
+
+/// What a node says about itself besides who and where it is.
+#[derive(Clone, Debug)]
+pub(crate) struct About {
+    pub(crate) state: MemberState,
+    pub(crate) duties: u8,
+    pub(crate) certificate: Option<CertificateChain>,
+    pub(crate) memory_free_bytes: u64,
+    pub(crate) coordinate: Coordinate,
+    pub(crate) offers: Vec<Offer>,
+    pub(crate) links: List<Link, LINKS_MAX>,
 }
 
 impl Book {
-    pub(crate) fn new(key: NodeKey, sockets: Vec<SocketAddr>, heads: Vec<NodeId>) -> Self {
+    pub(crate) fn new(key: NodeKey, heads: Vec<NodeId>) -> Self {
         // Numbers have to rise over restarts; only the wall clock does.
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             key,
-            sockets,
             members: Members::default(),
             known: BTreeMap::new(),
             heads,
             routes: VecDeque::new(),
             sequence: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
             announce_at: Moment(0),
+            announced_at: Moment(0),
         }
     }
 
@@ -82,26 +95,56 @@ impl Book {
         self.routes.retain(|(id, _)| *id != ring);
     }
 
-    /// What this node says about itself, with a number of its own.
-    pub(crate) fn describe(&mut self) -> Signed<Descriptor> {
+    /// What this node says about itself, with a number of its own. It is a member too.
+    pub(crate) fn describe(
+        &mut self,
+        about: About,
+        sockets: &[SocketAddr],
+        now: Moment,
+    ) -> Signed<Descriptor> {
         self.sequence += 1;
-        let addresses = self.sockets.iter().filter_map(|s| Text::try_new(&s.to_string()).ok());
-        self.key.sign(Descriptor {
+        let addresses = sockets.iter().filter_map(|s| Text::try_new(&s.to_string()).ok());
+        let signed = self.key.sign(Descriptor {
             node: self.key.id(),
             sequence: self.sequence,
             lifetime_s: self.members.lifetime_s(),
-            state: MemberState::Active,
-            duties: duties::HEAD | duties::STAGE,
-            certificate: None,
+            state: about.state,
+            duties: about.duties,
+            certificate: about.certificate,
             addresses: List::truncated(addresses),
-            memory_free_bytes: 0,
+            memory_free_bytes: about.memory_free_bytes,
             disk_free_bytes: 0,
             uplink_bytes_per_s: 0,
             downlink_bytes_per_s: 0,
-            coordinate: Coordinate::default(),
-            offers: List::default(),
-            links: List::default(),
-        })
+            coordinate: about.coordinate,
+            offers: List::truncated(about.offers),
+            links: about.links,
+        });
+        let learned = self.members.learn(signed.clone(), now);
+        debug_assert!(learned.is_ok(), "it is genuine and newer: {learned:?}");
+        signed
+    }
+
+    /// Signs what this node says about itself for the last time.
+    pub(crate) fn sign(&mut self, body: Descriptor) -> Signed<Descriptor> {
+        self.sequence = self.sequence.max(body.sequence);
+        self.key.sign(body)
+    }
+
+    /// What it says has changed: it is said again before long.
+    pub(crate) fn announce_soon(&mut self) {
+        self.announce_at = self.announce_at.min(self.announced_at + ANNOUNCE_SOON);
+    }
+
+    /// All members that are known, this node among them.
+    pub(crate) fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// A node is no longer wanted.
+    pub(crate) fn forget(&mut self, node: NodeId, now: Moment) {
+        self.members.forget(node, now);
+        self.known.remove(&node);
     }
 
     /// Whether it is time to say it again to everybody.
@@ -109,6 +152,7 @@ impl Book {
         self.members.expire(now);
         let is_due = self.announce_at <= now;
         if is_due {
+            self.announced_at = now;
             self.announce_at = now + self.members.announce_every();
         }
         is_due

@@ -72,14 +72,23 @@ pub(crate) fn run(jobs: &Receiver<Job>, done: impl Fn(Vec<Output>)) {
 fn compute(all: &mut [Layers], batch: &[Work]) -> Vec<Output> {
     let failed = |work: &Work| Output { header: work.frame.header, rows: None, roots: Vec::new() };
     let mut outputs: Vec<Output> = batch.iter().map(failed).collect();
+    let mut todo: Vec<usize> = (0..batch.len()).collect();
     for layers in all {
         let (package, range) = (layers.loaded.package, layers.loaded.layers);
-        let works = batch.iter().enumerate();
-        let ours = works.filter(|(_, work)| work.package == package && work.layers == range);
-        let ready: Vec<Ready> =
-            ours.filter_map(|(place, work)| layers.prepare(place, work)).collect();
-        if !ready.is_empty() {
-            layers.compute(&ready, &mut outputs);
+        let is_ours = |work: &Work| work.package == package && range.covers(work.layers);
+        let (ours, others): (Vec<_>, Vec<_>) =
+            todo.into_iter().partition(|place| is_ours(&batch[*place]));
+        todo = others;
+        // Frames of one batch may need different layers of those that are loaded.
+        let mut parts: BTreeMap<LayerRange, Vec<Ready>> = BTreeMap::new();
+        for place in ours {
+            let work = &batch[place];
+            if let Some(ready) = layers.prepare(place, work) {
+                parts.entry(work.layers).or_default().push(ready);
+            }
+        }
+        for (part, ready) in parts {
+            layers.compute(part, &ready, &mut outputs);
         }
     }
     outputs
@@ -90,7 +99,7 @@ impl Layers {
     /// missing: the ring was promised room, so that is a defect, and this request alone ends.
     fn prepare(&mut self, place: usize, work: &Work) -> Option<Ready> {
         let header = work.frame.header;
-        let (package, layers_done) = (self.loaded.package, self.loaded.layers.end);
+        let (package, layers_done) = (self.loaded.package, work.layers.end);
         let cache = self.loaded.stage.cache_mut();
         let next = &mut self.next;
         let sequence = self.sequences.entry((work.ring, header.request)).or_insert_with(|| {
@@ -110,7 +119,7 @@ impl Layers {
         })
     }
 
-    fn compute(&mut self, ready: &[Ready], outputs: &mut [Output]) {
+    fn compute(&mut self, part: LayerRange, ready: &[Ready], outputs: &mut [Output]) {
         let segment = |ready: &Ready| Segment {
             sequence: ready.sequence,
             position: ready.header.position as usize,
@@ -118,7 +127,8 @@ impl Layers {
         };
         let segments: Vec<Segment> = ready.iter().map(segment).collect();
         let mut rows: Vec<u16> = ready.iter().flat_map(|ready| elements(&ready.rows)).collect();
-        let Ok(faults) = self.loaded.stage.forward(&segments, &mut rows) else {
+        let part = u32::from(part.first)..u32::from(part.end);
+        let Ok(faults) = self.loaded.stage.forward_part(part, &segments, &mut rows) else {
             return;
         };
         let (mut first_row, mut first) = (0, 0);

@@ -3,6 +3,8 @@
 //! It decides nothing about rings: `swarm` does. It decides who may connect, and which messages a
 //! state machine gets to see.
 
+mod about;
+mod member;
 mod messages;
 mod slot;
 
@@ -16,14 +18,18 @@ use shoal_swarm::{
     HeadEffect, HeadEvent, Holding, Moment, Output, Stage, StageConfig, StageEffect, StageEvent,
     Submission,
 };
-use shoal_wire::{FaultCode, MembersQuery, Message, NodeId, RequestId, RingId};
+use shoal_wire::{FaultCode, Message, NodeId, Offer, RequestId, RingId};
 use tokio::sync::mpsc;
 
 use crate::book::Book;
 use crate::compute::{Job, Loaded};
 use crate::head::{Asked, HeadJob, HeadOutput};
-use crate::limits::{MEMBERS_ASKED, TICK, TICK_IDLE};
+use crate::limits::{TICK, TICK_IDLE};
+use crate::links::Links;
+use crate::membership::Membership;
 use crate::peers::{NetEvent, Outgoing, Peers, Unsent};
+use crate::speed::Speed;
+use crate::way::Way;
 pub(crate) use slot::Slot;
 
 /// A request on its way to its ring.
@@ -37,7 +43,7 @@ pub(crate) struct Submit {
 /// What the threads and the owner say.
 pub(crate) enum Command {
     /// Layers are ready to be computed.
-    Load { loaded: Box<Loaded>, width: u32, arithmetic: u16, cache_tokens: u32 },
+    Load { loaded: Box<Loaded>, width: u32, arithmetic: u16, cache_tokens: u32, speed: Speed },
     /// A head begins.
     StartRing { ring: RingId, slot: Box<Slot> },
     /// A head ends.
@@ -50,6 +56,10 @@ pub(crate) enum Command {
     Computed(Vec<Output>),
     /// The thread of a head.
     Head { ring: RingId, output: HeadOutput },
+    /// A state is on the disk, or could not be written.
+    Kept { then: Option<(NodeId, Box<Message>)>, is_kept: bool },
+    /// The owner wants something done between two events.
+    Do(Box<dyn FnOnce(&mut Driver) + Send>),
     /// The node ends.
     Stop,
 }
@@ -68,10 +78,19 @@ pub(crate) struct Driver {
     start: Instant,
     book: Book,
     peers: Peers,
+    /// Of a node in a swarm.
+    member: Option<Membership>,
+    links: Links,
     stage: Stage,
     compute: Jobs<Job>,
     holdings: BTreeMap<PackageId, Holding>,
+    speeds: BTreeMap<PackageId, Speed>,
+    memory_free_bytes: u64,
+    is_leaving: bool,
+    /// What was last said of the layers here.
+    offered: Vec<Offer>,
     slots: BTreeMap<RingId, Slot>,
+    plan_at: Moment,
     todo: VecDeque<Todo>,
     is_over: bool,
 }
@@ -81,6 +100,7 @@ impl Driver {
         me: NodeId,
         book: Book,
         peers: Peers,
+        member: Option<Membership>,
         config: StageConfig,
         compute: Jobs<Job>,
     ) -> Self {
@@ -89,10 +109,17 @@ impl Driver {
             start: Instant::now(),
             book,
             peers,
+            member,
+            links: Links::default(),
             stage: Stage::new(me, config),
             compute,
             holdings: BTreeMap::new(),
+            speeds: BTreeMap::new(),
+            memory_free_bytes: 0,
+            is_leaving: false,
+            offered: Vec::new(),
             slots: BTreeMap::new(),
+            plan_at: Moment(0),
             todo: VecDeque::new(),
             is_over: false,
         }
@@ -105,6 +132,7 @@ impl Driver {
         mut events: mpsc::Receiver<NetEvent>,
     ) {
         let mut tick_at = tokio::time::Instant::now();
+        self.introduce();
         while !self.is_over {
             tokio::select! {
                 command = commands.recv() => match command {
@@ -146,11 +174,14 @@ impl Driver {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Load { loaded, width, arithmetic, cache_tokens } => {
+            Command::Load { loaded, width, arithmetic, cache_tokens, speed } => {
+                self.speeds.insert(loaded.package, speed);
                 self.load(loaded, width, arithmetic, cache_tokens);
             }
             Command::StartRing { ring, slot } => {
-                slot.plan.peers().for_each(|peer| self.book.note(peer));
+                if let Way::Fixed(plan) = &slot.way {
+                    plan.peers().for_each(|peer| self.book.note(peer));
+                }
                 self.slots.insert(ring, *slot);
             }
             Command::EndRing(ring) => {
@@ -170,6 +201,8 @@ impl Driver {
                 }
                 HeadOutput::Abort(request) => self.head(ring, HeadEvent::Abort(request)),
             },
+            Command::Kept { then, is_kept } => self.kept(then, is_kept),
+            Command::Do(action) => action(self),
             Command::Stop => self.is_over = true,
         }
     }
@@ -207,7 +240,8 @@ impl Driver {
         let submission = Submission { request, tokens, tokens_max };
         let mut out = Vec::new();
         let event = HeadEvent::Submit(submission);
-        if let Err(error) = slot.head.handle(event, now, &mut slot.plan, &mut out) {
+        let members = (self.book.members(), self.me);
+        if let Err(error) = slot.handle(event, now, members, &mut out) {
             slot.refuse(request, error);
         }
         self.head_effects(ring, out);
@@ -225,15 +259,17 @@ impl Driver {
         match event {
             NetEvent::Connected { connection, is_ours } => {
                 let peer = connection.peer();
-                if !is_ours && !self.book.may_enter(peer) {
+                if !self.enters(&connection, is_ours) {
                     connection.split().0.turn_away(FaultCode::Forbidden);
+                    if is_ours && self.peers.unreachable(peer) {
+                        let why = "is no member of this swarm".to_owned();
+                        self.todo.push_back(Todo::Lost(peer, why));
+                    }
                     return;
                 }
+                let seen = connection.hello().revocation;
                 self.peers.connected(*connection);
-                let descriptor = self.book.describe();
-                self.send_message(peer, Message::Descriptor(descriptor));
-                let query = MembersQuery { package: None, limit: MEMBERS_ASKED };
-                self.send_message(peer, Message::MembersQuery(query));
+                self.welcome(peer, seen);
             }
             NetEvent::Unreachable { peer, error } => {
                 if self.peers.unreachable(peer) {
@@ -250,6 +286,7 @@ impl Driver {
     }
 
     fn lost(&mut self, peer: NodeId, why: &str) {
+        self.part(peer);
         self.stage(StageEvent::PeerLost(peer));
         let rings: Vec<RingId> = self.slots.keys().copied().collect();
         for ring in rings {
@@ -265,13 +302,16 @@ impl Driver {
         for peer in self.peers.overdue(now) {
             self.todo.push_back(Todo::Lost(peer, "its address is not known".to_owned()));
         }
+        self.tick_member();
+        self.look_at_offers();
         if self.book.is_announcement_due(now) {
-            let descriptor = self.book.describe();
+            let descriptor = self.describe();
             for peer in self.peers.present() {
                 self.send_message(peer, Message::Descriptor(descriptor.clone()));
             }
         }
         self.stage(StageEvent::Tick);
+        self.plan(now);
         let rings: Vec<RingId> = self.slots.keys().copied().collect();
         for ring in rings {
             self.head(ring, HeadEvent::Tick);
@@ -306,7 +346,7 @@ impl Driver {
             return;
         };
         let mut out = Vec::new();
-        let taken = slot.head.handle(event, now, &mut slot.plan, &mut out);
+        let taken = slot.handle(event, now, (self.book.members(), self.me), &mut out);
         debug_assert!(taken.is_ok(), "only submissions are refused");
         self.head_effects(ring, out);
     }

@@ -1,9 +1,13 @@
 //! Why a node does not start, or does not take a model.
 
+use std::time::Duration;
+
 use shoal_base::Blame;
 use shoal_engine::LoadError;
 use shoal_net::NetError;
-use shoal_wire::WireError;
+use shoal_store::StoreError;
+use shoal_swarm::JoinError;
+use shoal_wire::{FaultCode, NodeId, WireError};
 
 use crate::PlanError;
 
@@ -23,6 +27,42 @@ pub enum NodeError {
     /// A number of the package or of the options is beyond what the wire can say.
     #[error("not within the limits of the protocol: {0}")]
     Wire(#[from] WireError),
+    /// The data folder.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A ticket, a certificate, or what was asked of a member.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// A text that is no ticket.
+    #[error("not a ticket: {0}")]
+    Ticket(WireError),
+    /// The member that signed a ticket cannot be reached.
+    #[error("the member that signed the ticket: {0}")]
+    Inviter(NetError),
+    /// It did not answer.
+    #[error("the member that signed the ticket did not answer in {} s", limit.as_secs())]
+    Silent {
+        /// How long it had.
+        limit: Duration,
+    },
+    /// It answered something else than a certificate.
+    #[error("the member that signed the ticket refused: {code:?}")]
+    Refused {
+        /// What it said.
+        code: FaultCode,
+    },
+    /// The data folder belongs to a member of a swarm.
+    #[error("this data folder is in swarm {swarm} already")]
+    Member {
+        /// Which.
+        swarm: NodeId,
+    },
+    /// It does not.
+    #[error("this data folder is in no swarm")]
+    NoMember,
+    /// What the member keeps cannot be read.
+    #[error("what this node kept of its swarm is damaged; leave it and join again")]
+    State,
     /// The system gives no threads, no random numbers.
     #[error("starting the node: {0}")]
     System(#[from] std::io::Error),
@@ -37,8 +77,13 @@ impl NodeError {
     pub fn blame(&self) -> Blame {
         match self {
             Self::Net(error) => error.blame(),
-            Self::Plan(_) | Self::Wire(_) => Blame::Caller,
-            Self::Load(_) | Self::System(_) | Self::Stopped => Blame::Local,
+            Self::Join(error) => error.blame(),
+            Self::Plan(_) | Self::Wire(_) | Self::Ticket(_) => Blame::Caller,
+            Self::Member { .. } | Self::NoMember => Blame::Caller,
+            Self::Inviter(_) | Self::Silent { .. } | Self::Refused { .. } => Blame::Peer,
+            Self::Load(_) | Self::System(_) | Self::Stopped | Self::Store(_) | Self::State => {
+                Blame::Local
+            }
         }
     }
 }

@@ -1,28 +1,42 @@
 //! A node: drives the protocols of `swarm` with sockets, clocks, threads and models.
 //!
 //! Owns: one loop that feeds events to the state machines and carries out their effects, the thread
-//! that computes layers, the thread of each head that embeds and samples. Does not own: what an
+//! that computes layers, the thread of each head that embeds and samples, and what a member of a
+//! swarm keeps over restarts. Does not own: what an
 //! event leads to (`swarm`), bytes and streams (`wire`, `net`), arithmetic (`engine`).
 //!
 //! Invariants: the loop never waits for a peer, for a computation, or for a client; reading,
-//! computing and writing are separate; who may lead a ring here was named by the owner; a position
+//! computing and writing are separate; who may lead a ring here was named by the owner, or has a
+//! certificate that allows it; a ticket counts as used before its certificate is sent; a position
 //! in a frame is where the sequence is cut, whatever was computed before.
 #![forbid(unsafe_code)]
 
 mod book;
+mod chance;
 mod compute;
 mod driver;
 mod error;
 mod head;
+mod join;
 mod limits;
+mod links;
+mod member;
+mod membership;
 mod node;
 mod peers;
 mod plan;
 mod ring;
+mod speed;
+mod state;
+mod view;
+mod way;
 
 pub use error::NodeError;
+pub use join::{Joined, create_swarm, join_swarm};
 pub use node::{HeadOptions, Node, NodeConfig, ServeOptions};
 pub use plan::{PlanError, PlannedStage, StaticPlan};
 pub use ring::{RingHead, RingStatus};
 pub use shoal_net::PeerAddress;
-pub use shoal_wire::{LayerRange, NodeId};
+pub use shoal_swarm::{JoinError, Plan, PlanError as NoPlan, PlanStage};
+pub use shoal_wire::{LayerRange, MemberState, NodeId, SwarmRole};
+pub use view::{MemberView, OfferView, SwarmView};

@@ -34,3 +34,34 @@ pub(crate) const OPEN_MAX: usize = shoal_swarm::limits::WAITING_MAX;
 pub(crate) const RETRY_AFTER_MS: u64 = 1000;
 /// How long open connections may take to close when a node stops.
 pub(crate) const STOP: Duration = Duration::from_secs(1);
+
+/// Addresses of members that are kept over restarts.
+pub(crate) const KNOWN_MAX: usize = 64;
+/// Members that a node stays connected to.
+pub(crate) const NEIGHBOURS_MAX: usize = 32;
+/// How often members without a connection are tried again.
+pub(crate) const REDIAL_EVERY: Duration = Duration::from_secs(5);
+/// How long somebody without a certificate may stay: long enough to join.
+pub(crate) const STRANGER_FOR: Duration = Duration::from_secs(15);
+/// How many of them at once.
+pub(crate) const STRANGERS_MAX: usize = 16;
+/// Messages one of them may send.
+pub(crate) const STRANGER_MESSAGES_MAX: u32 = 16;
+/// How often each link is measured.
+pub(crate) const PING_EVERY: Duration = Duration::from_secs(10);
+/// Pings right after a connection is up, one after the other.
+pub(crate) const PINGS_FIRST: u32 = 4;
+/// Round trips of which the least counts.
+pub(crate) const SAMPLES_MAX: usize = 8;
+/// Without an answer for so long a ping is forgotten.
+pub(crate) const PING_FOR: Duration = Duration::from_secs(5);
+/// What a node offers has changed: how soon it may say so again.
+pub(crate) const ANNOUNCE_SOON: Duration = Duration::from_secs(1);
+/// How often plans are made anew, to see whether there is a better one.
+pub(crate) const PLAN_EVERY: Duration = Duration::from_secs(1);
+/// How often a ring may move for a better plan.
+pub(crate) const MOVE_EVERY: Duration = Duration::from_secs(30);
+/// How long the owner waits for the loop.
+pub(crate) const ASK_FOR: Duration = Duration::from_secs(10);
+/// How long a join may take, from the first packet to the certificate.
+pub(crate) const JOIN_FOR: Duration = Duration::from_secs(15);

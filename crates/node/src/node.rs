@@ -1,7 +1,7 @@
 //! Starting and stopping a node.
 
 use std::net::SocketAddr;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -9,9 +9,10 @@ use std::time::Duration;
 use shoal_arith::limits::{ARITHMETIC_VERSION, CHUNK};
 use shoal_engine::{Head, Intake, LoadError, Stage};
 use shoal_kernels::{Isa, Kernels};
-use shoal_model::package::Package;
+use shoal_model::package::{BlobKind, Package};
 use shoal_net::{Endpoint, EndpointConfig, PeerAddress, SecretKey};
-use shoal_swarm::{HeadPolicy, ModelShape, NodeKey, StageConfig};
+use shoal_store::NodeFolder;
+use shoal_swarm::{HeadPolicy, ModelShape, NodeKey, Speculation, StageConfig, Want};
 use shoal_wire::{LayerRange, NodeId, RingId, WireError};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -21,9 +22,12 @@ use crate::compute::{self, Loaded};
 use crate::driver::{Command, Driver, Slot};
 use crate::head::HeadWorker;
 use crate::limits::{ARRIVED_QUEUE, ROUTE_PATIENCE, STOP};
+use crate::membership::{self, Keep, Membership};
 use crate::peers::{NetEvent, Peers};
 use crate::ring::Shared;
-use crate::{NodeError, RingHead, StaticPlan};
+use crate::state::State;
+use crate::way::{Planned, Way};
+use crate::{NodeError, RingHead, StaticPlan, speed};
 
 /// Threads that move bytes; they compute nothing.
 const NET_THREADS: usize = 2;
@@ -96,10 +100,10 @@ impl Default for HeadOptions {
 #[derive(Debug)]
 pub struct Node {
     address: PeerAddress,
-    commands: mpsc::UnboundedSender<Command>,
+    pub(crate) commands: mpsc::UnboundedSender<Command>,
     endpoint: Endpoint,
     runtime: Option<Runtime>,
-    compute: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Node {
@@ -108,29 +112,58 @@ impl Node {
     /// # Errors
     /// The address is taken, or the system gives no threads.
     pub fn start(config: NodeConfig) -> Result<Self, NodeError> {
+        Self::begin(config, None)
+    }
+
+    /// Starts the node of a member of a swarm, and keeps its folder until it ends.
+    ///
+    /// # Errors
+    /// The folder is in no swarm or is damaged; besides those of [`Node::start`].
+    pub fn start_member(
+        folder: NodeFolder,
+        listen: SocketAddr,
+        stage: StageConfig,
+    ) -> Result<Self, NodeError> {
+        let state = State::read(&folder)?.ok_or(NodeError::NoMember)?;
+        let config =
+            NodeConfig { secret: folder.secret()?, listen, heads: Vec::new(), stage };
+        Self::begin(config, Some((folder, state)))
+    }
+
+    fn begin(config: NodeConfig, member: Option<(NodeFolder, State)>) -> Result<Self, NodeError> {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(NET_THREADS).thread_name("shoal-net");
         let runtime = runtime.enable_all().build()?;
         let key = NodeKey::new(&config.secret);
         let secret = SecretKey::new(&config.secret);
+        let (commands, received) = mpsc::unbounded_channel();
+        let mut threads = Vec::new();
+        let member = match member {
+            Some((folder, state)) => {
+                let door = state.door(key.id(), &config.secret, folder.owner()?)?;
+                let (keeper, thread) = spawn_keeper(folder, commands.clone())?;
+                threads.push(thread);
+                Some(Membership::new(door, &state, keeper))
+            }
+            None => None,
+        };
         let endpoint = Endpoint::bind(EndpointConfig::new(secret, config.listen));
         let endpoint = runtime.block_on(endpoint)?;
         let address = PeerAddress { node: endpoint.node(), sockets: endpoint.sockets() };
-        let (commands, received) = mpsc::unbounded_channel();
         let (events, arrived) = mpsc::channel(ARRIVED_QUEUE);
         let (jobs, todo) = channel();
         let computed = commands.clone();
         let compute = std::thread::Builder::new().name("shoal-layers".to_owned());
-        let compute = compute.spawn(move || {
+        threads.push(compute.spawn(move || {
             // The loop is gone when nobody takes what was computed.
             compute::run(&todo, |outputs| drop(computed.send(Command::Computed(outputs))));
-        })?;
-        let book = Book::new(key, address.sockets.clone(), config.heads);
+        })?);
+        let book = Book::new(key, config.heads);
         let peers = Peers::new(endpoint.clone(), events.clone());
-        let driver = Driver::new(address.node, book, peers, config.stage, jobs);
+        let driver = Driver::new(address.node, book, peers, member, config.stage, jobs);
         runtime.spawn(driver.run(received, arrived));
         runtime.spawn(accept(endpoint.clone(), events));
-        Ok(Self { address, commands, endpoint, runtime: Some(runtime), compute: Some(compute) })
+        Ok(Self { address, commands, endpoint, runtime: Some(runtime), threads })
     }
 
     /// Who and where it is.
@@ -154,13 +187,16 @@ impl Node {
         // Each request wastes at most one page.
         let pages = (options.cache_tokens as usize).div_ceil(CHUNK) + options.sequences as usize;
         let range = u32::from(layers.first)..u32::from(layers.end);
-        let stage = Stage::load(Arc::new(kernels), package, range, pages)?;
+        let mut stage = Stage::load(Arc::new(kernels), package, range, pages)?;
+        let width = package.manifest().architecture.model_width;
+        let speed = speed::measure(&mut stage, width, layers.count());
         let loaded = Box::new(Loaded { package: package.id(), layers, stage });
         self.tell(Command::Load {
             loaded,
-            width: package.manifest().architecture.model_width,
+            width,
             arithmetic: arithmetic(),
             cache_tokens: options.cache_tokens,
+            speed,
         })
     }
 
@@ -173,6 +209,31 @@ impl Node {
         package: &Package,
         name: &str,
         plan: StaticPlan,
+        options: HeadOptions,
+    ) -> Result<RingHead, NodeError> {
+        self.start_ring(package, name, |_| Way::Fixed(plan), options)
+    }
+
+    /// Leads a ring over whatever members of the swarm the planner chooses.
+    ///
+    /// # Errors
+    /// As for [`Node::head`].
+    pub fn lead(
+        &self,
+        package: &Package,
+        name: &str,
+        options: HeadOptions,
+    ) -> Result<RingHead, NodeError> {
+        let model = shape(package)?;
+        let way = |policy: &HeadPolicy| Way::Planned(Planned::new(model, want(policy)));
+        self.start_ring(package, name, way, options)
+    }
+
+    fn start_ring(
+        &self,
+        package: &Package,
+        name: &str,
+        way: impl FnOnce(&HeadPolicy) -> Way,
         options: HeadOptions,
     ) -> Result<RingHead, NodeError> {
         let isa = options.isa.map_or_else(Isa::choose, Ok).map_err(LoadError::from)?;
@@ -196,13 +257,14 @@ impl Node {
             HeadWorker::new(head, package_id, counted, say).run(&todo);
         })?;
         let machine = shoal_swarm::Head::new(self.address.node, ring, shape(package)?, policy);
-        let slot = Slot::new(machine, plan, jobs, Arc::clone(&shared), options.patience);
+        let way = way(&policy);
+        let slot = Slot::new(machine, way, jobs, Arc::clone(&shared), options.patience);
         self.tell(Command::StartRing { ring, slot: Box::new(slot) })?;
         let commands = self.commands.clone();
         Ok(RingHead { ring, intake, commands, shared, next_request: Mutex::new(0) })
     }
 
-    fn tell(&self, command: Command) -> Result<(), NodeError> {
+    pub(crate) fn tell(&self, command: Command) -> Result<(), NodeError> {
         self.commands.send(command).map_err(|_| NodeError::Stopped)
     }
 }
@@ -218,8 +280,8 @@ impl Drop for Node {
             let _ = runtime.block_on(close);
             runtime.shutdown_timeout(STOP);
         }
-        if let Some(compute) = self.compute.take() {
-            let _ = compute.join();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
         }
     }
 }
@@ -247,7 +309,28 @@ fn arithmetic() -> u16 {
     const { ARITHMETIC_VERSION as u16 }
 }
 
-fn shape(package: &Package) -> Result<ModelShape, NodeError> {
+/// What a ring with this policy asks of its members.
+pub(crate) fn want(policy: &HeadPolicy) -> Want {
+    Want { cache_tokens: policy.cache_tokens, may_fetch: false, speculation: Speculation::Off }
+}
+
+/// The thread that writes the state of a member. It holds the folder until the loop is gone.
+fn spawn_keeper(
+    folder: NodeFolder,
+    commands: mpsc::UnboundedSender<Command>,
+) -> Result<(Sender<Keep>, JoinHandle<()>), NodeError> {
+    let (keeper, todo) = channel();
+    let thread = std::thread::Builder::new().name("shoal-keeper".to_owned());
+    let thread = thread.spawn(move || {
+        membership::keep(&folder, &todo, |then, kept| {
+            // The loop is gone when nobody takes it.
+            let _ = commands.send(Command::Kept { then, is_kept: kept.is_ok() });
+        });
+    })?;
+    Ok((keeper, thread))
+}
+
+pub(crate) fn shape(package: &Package) -> Result<ModelShape, NodeError> {
     let architecture = &package.manifest().architecture;
     let count = u16::try_from(architecture.layer_count);
     let layer_count = count.map_err(|_| WireError::Limit {
@@ -255,12 +338,14 @@ fn shape(package: &Package) -> Result<ModelShape, NodeError> {
         got: architecture.layer_count.into(),
         limit: shoal_wire::limits::LAYERS_MAX.into(),
     })?;
+    let blobs = package.manifest().blobs.iter();
+    let layers = blobs.filter(|blob| matches!(blob.kind, BlobKind::Layer(_)));
     Ok(ModelShape {
         package: package.id(),
         arithmetic: arithmetic(),
         layer_count,
         width: architecture.model_width,
-        layer_bytes: 0,
+        layer_bytes: layers.map(|blob| blob.bytes).max().unwrap_or(0),
         cache_bytes: (Stage::page_bytes(architecture, 1) / CHUNK) as u64,
     })
 }

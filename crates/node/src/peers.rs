@@ -1,10 +1,11 @@
 //! Connections by node: made when something is to be sent, kept, and given up.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 
 use shoal_net::{Connection, Endpoint, Incoming, NetError, PeerAddress, Receiver, Sender};
 use shoal_swarm::Moment;
-use shoal_wire::{FaultCode, Frame, Message, NodeId};
+use shoal_wire::{CertificateChain, FaultCode, Frame, Message, NodeId};
 use tokio::sync::mpsc;
 
 use crate::limits::{ADDRESS_WAIT, CONNECTIONS_PER_PEER_MAX, PENDING_BYTES_MAX, PENDING_MAX};
@@ -181,6 +182,24 @@ impl Peers {
     pub(crate) fn present(&self) -> Vec<NodeId> {
         let linked = self.by_node.iter().filter(|(_, peer)| !peer.links.is_empty());
         linked.map(|(node, _)| *node).collect()
+    }
+
+    /// Connects to a peer, unless that is done or tried already.
+    pub(crate) fn meet(&mut self, address: PeerAddress) {
+        let peer = self.by_node.get(&address.node);
+        if peer.is_none_or(|peer| peer.links.is_empty() && peer.effort != Effort::Dialing) {
+            self.dial(address);
+        }
+    }
+
+    /// What is said first on connections from now on.
+    pub(crate) fn introduce(&self, certificate: CertificateChain, revocation: u64) {
+        self.endpoint.introduce(Some(certificate), revocation);
+    }
+
+    /// Where this node listens.
+    pub(crate) fn sockets(&self) -> Vec<SocketAddr> {
+        self.endpoint.sockets()
     }
 
     fn dial(&mut self, address: PeerAddress) {

@@ -8,6 +8,7 @@ use shoal_base::{
     EventSink, Generate, GenerateError, Generation, Grammar, ModelCard, Prompt, Request, TokenId,
 };
 use shoal_engine::{Accepted, Intake};
+use shoal_swarm::Plan;
 use shoal_wire::{RequestId, RingId, RouteStage};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -16,7 +17,7 @@ use crate::head::Asked;
 use crate::limits::{OPEN_MAX, RETRY_AFTER_MS};
 
 /// What a console shows of a ring.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RingStatus {
     /// The present generation.
     pub generation: u32,
@@ -28,6 +29,10 @@ pub struct RingStatus {
     pub replaced: u64,
     /// Positions that were computed again since the start.
     pub replayed_tokens: u64,
+    /// The best plan at present, where a swarm is planned with.
+    pub plan: Option<Plan>,
+    /// Why there is no plan; empty when there is one.
+    pub why: String,
     /// What last went wrong, naming the peer; empty when nothing did.
     pub trouble: String,
 }

@@ -51,6 +51,14 @@ pub enum StoreError {
         /// What does not hold.
         rule: &'static str,
     },
+    /// A key of a node cannot be used.
+    #[error("{}: {rule}", path.display())]
+    NodeKey {
+        /// The file.
+        path: PathBuf,
+        /// What does not hold.
+        rule: &'static str,
+    },
     /// Not a name.
     #[error(transparent)]
     Name(#[from] NameError),

@@ -13,7 +13,9 @@ use crate::error::AtPath as _;
 use crate::home::{Layout, blob_path};
 use crate::index::{self, Names};
 use crate::lock::Lock;
-use crate::{Import, PackageName, StoreError, answers, files, key, list, map, sweep};
+use crate::{
+    Import, PackageName, StoreError, answers, files, key, list, map, node_folder, sweep,
+};
 
 /// What the file `version` says. Another number is another layout.
 const VERSION: &str = "shoal-store 1\n";
@@ -21,7 +23,7 @@ const VERSION_BYTES_MAX: u64 = 256;
 /// Shortest beginning of an id that is looked up.
 const PREFIX_DIGITS_MIN: usize = 4;
 /// What may lie in a folder that is about to become a store.
-const OWN_NAMES: [&str; 11] = [
+const OWN_NAMES: [&str; 12] = [
     answers::FOLDER,
     "blobs",
     "chat_history",
@@ -30,6 +32,7 @@ const OWN_NAMES: [&str; 11] = [
     "index.json",
     "index.key",
     "lock",
+    node_folder::FOLDER,
     "packages",
     "staging",
     "unfinished",

@@ -11,7 +11,7 @@ use shoal_wire::{
     TicketId,
 };
 
-use crate::{KeyError, NodeKey, Random, verify};
+use crate::{KeyError, NodeKey, Random, limits, verify};
 
 /// Why somebody stays outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,6 +71,43 @@ impl JoinError {
             Self::Used | Self::Expired { .. } | Self::Lifetime { .. } | Self::List => Blame::Caller,
             _ => Blame::Peer,
         }
+    }
+}
+
+impl JoinError {
+    /// Its number in a `Fault` with the code `Ticket`, and how long ago for what expired.
+    #[must_use]
+    pub fn to_numbers(&self) -> (u64, u64) {
+        match self {
+            Self::OtherSwarm => (1, 0),
+            Self::Signer => (2, 0),
+            Self::OtherIssuer => (3, 0),
+            Self::Used => (4, 0),
+            Self::Expired { ago_s } => (5, *ago_s),
+            Self::Revoked => (6, 0),
+            Self::OtherNode => (7, 0),
+            Self::Role { role } => (8, *role as u64),
+            Self::Key(_) => (9, 0),
+            Self::Lifetime { .. } | Self::List => (0, 0),
+        }
+    }
+
+    /// What such numbers mean.
+    #[must_use]
+    pub fn of_numbers(got: u64, limit: u64) -> Option<Self> {
+        let role = [SwarmRole::Use, SwarmRole::Serve, SwarmRole::Invite];
+        Some(match got {
+            1 => Self::OtherSwarm,
+            2 => Self::Signer,
+            3 => Self::OtherIssuer,
+            4 => Self::Used,
+            5 => Self::Expired { ago_s: limit },
+            6 => Self::Revoked,
+            7 => Self::OtherNode,
+            8 => Self::Role { role: role.into_iter().find(|role| *role as u64 == limit)? },
+            9 => Self::Key(KeyError::Forged),
+            _ => return None,
+        })
     }
 }
 
@@ -227,6 +264,21 @@ impl Issuer {
         Ok(Self { key, gate, own: Some(own), used: BTreeMap::new() })
     }
 
+    /// Whether it is the owner.
+    #[must_use]
+    pub fn is_owner(&self) -> bool {
+        self.own.is_none()
+    }
+
+    /// Takes a new certificate of its own in place of the one it had. One that does not let it
+    /// invite is not taken.
+    pub fn renew_own(&mut self, own: Signed<Certificate>) {
+        let fits = check_inviter(&own.body, own.signer, self.gate.swarm, self.key.id());
+        if self.own.is_some() && fits.is_ok() {
+            self.own = Some(own);
+        }
+    }
+
     /// The gate of the same swarm.
     #[must_use]
     pub fn gate(&self) -> &Gate {
@@ -328,7 +380,8 @@ impl Issuer {
         Ok(self.certify(joiner, body.role, body.models.clone(), body.ticket, now_s))
     }
 
-    /// A new certificate in place of one that runs out.
+    /// A new certificate in place of one that runs out, or ran out not longer ago than
+    /// [`RENEWAL_GRACE_S`](limits::RENEWAL_GRACE_S): machines are switched off for weekends.
     ///
     /// # Errors
     /// Says why not.
@@ -338,7 +391,7 @@ impl Issuer {
         node: NodeId,
         now_s: u64,
     ) -> Result<CertificateChain, JoinError> {
-        self.gate.check(chain, node, now_s)?;
+        self.gate.check(chain, node, now_s.saturating_sub(limits::RENEWAL_GRACE_S))?;
         let body = &chain.certificate.body;
         self.check_power(body.role, &body.models, now_s)?;
         Ok(self.certify(node, body.role, body.models.clone(), body.ticket, now_s))

@@ -7,7 +7,7 @@
 //! - [`Head`]: one ring. Give it a [`HeadEvent`] and a [`Scout`], get [`HeadEffect`]s.
 //! - [`Stage`]: all that a node computes for others. [`StageEvent`] to [`StageEffect`].
 //! - [`Members`]: descriptors in, descriptors out. [`Planner`]: members to routes.
-//! - [`Issuer`], [`Gate`]: who may come in.
+//! - [`Issuer`], [`Gate`], [`Door`]: who may come in.
 //!
 //! Invariants: the same events give the same effects; every queue and map has a limit; a head
 //! takes rows of one generation only; what was committed never changes.
@@ -15,6 +15,7 @@
 
 mod context;
 mod credit;
+mod door;
 mod head;
 mod join;
 mod keys;
@@ -28,6 +29,7 @@ mod planner;
 mod stage;
 
 pub use context::{Moment, Random};
+pub use door::{Door, Pass, Renewal, own_certificate};
 pub use head::{
     AdmitError, Failure, Head, HeadEffect, HeadEvent, HeadPolicy, HeadStatus, Scout, Submission,
 };

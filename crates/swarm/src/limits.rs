@@ -86,3 +86,9 @@ pub const UNMEASURED_US: u32 = 60_000;
 pub const RELAY_US: u32 = 20_000;
 /// Guess for a downlink that was not measured, in bytes per second.
 pub const UNMEASURED_BYTES_PER_S: u64 = 2_500_000;
+
+/// When to ask the next inviter for a renewal, in seconds.
+pub const RENEWAL_RETRY_S: u64 = 60;
+/// How long after its end a certificate can still be renewed, in seconds: as long as a ticket may
+/// live.
+pub const RENEWAL_GRACE_S: u64 = shoal_wire::limits::TICKET_S_MAX;

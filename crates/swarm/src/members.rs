@@ -135,6 +135,13 @@ impl Members {
         MemberChange::New
     }
 
+    /// Removes a node that is no longer wanted.
+    pub fn forget(&mut self, node: NodeId, now: Moment) {
+        if let Some(member) = self.known.get(&node) {
+            self.depart(node, member.signed.body.sequence, now);
+        }
+    }
+
     /// Removes a node and remembers its number.
     fn depart(&mut self, node: NodeId, sequence: u64, now: Moment) {
         if let Some(member) = self.known.remove(&node) {

@@ -190,6 +190,9 @@ impl<'a> Planner<'a> {
         let memory = member.memory_free_bytes + loaded * self.model.layer_bytes;
         let capacity = memory / (self.model.layer_bytes + cache).max(1);
         let capacity = u16::try_from(capacity).unwrap_or(u16::MAX).min(self.model.layer_count);
+        // What is in memory has its caches already: it needs no more.
+        let ready = offer.and_then(|offer| offer.loaded.iter().map(|range| range.count()).max());
+        let capacity = capacity.max(ready.unwrap_or(0));
         let cache_free = offer
             .is_none_or(|offer| loaded == 0 || offer.cache_tokens_free >= self.want.cache_tokens);
         if capacity == 0 || !cache_free {

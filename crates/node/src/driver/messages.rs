@@ -2,27 +2,21 @@
 
 use shoal_base::Blame;
 use shoal_net::Incoming;
-use shoal_swarm::{HeadEvent, Random, StageEvent};
+use shoal_swarm::{HeadEvent, StageEvent};
 use shoal_wire::{
     Descriptor, Fault, FaultCode, FrameKind, GenerationId, LeaseRefusal, LeaseRequest, Message,
     NodeId, Pong, RefusalReason, RingId, Signed,
 };
 
 use super::{Driver, Todo};
+use crate::chance::{SystemRandom, wall_s};
 use crate::limits::PASS_ON_MAX;
-
-/// Chance from the system.
-struct SystemRandom;
-
-impl Random for SystemRandom {
-    fn next_u64(&mut self) -> u64 {
-        // It only chooses which members are told to a peer.
-        getrandom::u64().unwrap_or_default()
-    }
-}
 
 impl Driver {
     pub(super) fn arrived(&mut self, from: NodeId, incoming: Incoming) {
+        if self.refuses(from, &incoming) {
+            return self.expel(from, "sent what only members may send");
+        }
         match incoming {
             Incoming::Frame(frame) if frame.header.kind == FrameKind::Reply => {
                 self.head(frame.header.ring, HeadEvent::Frame { from, frame });
@@ -32,13 +26,33 @@ impl Driver {
         }
     }
 
+    /// What somebody without a valid certificate may not send, where there is a swarm.
+    fn refuses(&mut self, from: NodeId, incoming: &Incoming) -> bool {
+        match (&mut self.member, incoming) {
+            (Some(_), _) if from == self.me => false,
+            (Some(member), Incoming::Message(message)) => member.refuses(from, message),
+            (Some(member), Incoming::Frame(_)) => member.pass(from).is_none(),
+            (None, _) => false,
+        }
+    }
+
     fn message(&mut self, from: NodeId, message: Box<Message>) {
         match *message {
             Message::Ping(ping) => {
                 let pong = Pong { nonce: ping.nonce, queue_us: 0 };
                 self.send_message(from, Message::Pong(pong));
             }
-            Message::Pong(_) => {}
+            Message::Pong(pong) => {
+                let now = self.now();
+                let place = self.book.members().get(from).map(|member| member.coordinate);
+                if let Some(ping) = self.links.answered(from, pong.nonce, place.as_ref(), now) {
+                    self.send_message(from, Message::Ping(ping));
+                }
+            }
+            Message::JoinRequest(request) => self.join_request(from, &request),
+            Message::JoinReply(reply) => self.join_reply(from, &reply),
+            Message::RenewRequest(request) => self.renew_request(from, &request),
+            Message::Revocation(signed) => self.revocation(from, &signed),
             Message::Descriptor(signed) => self.learn(from, vec![signed]),
             Message::MembersReply(reply) => self.learn(from, reply.descriptors.into_vec()),
             Message::MembersQuery(query) => {
@@ -94,28 +108,28 @@ impl Driver {
         }
     }
 
-    /// What the state machine cannot know: who may lead, and that layers are computed as a whole.
+    /// What the state machine cannot know: who may lead.
     fn check_lease(&self, from: NodeId, request: &LeaseRequest) -> Result<(), RefusalReason> {
-        if from != self.me && !self.book.may_lead(from) {
-            return Err(RefusalReason::Forbidden);
-        }
-        let Some(holding) = self.holdings.get(&request.admission.package) else {
-            return Err(RefusalReason::NotHeld);
-        };
-        match holding.loaded.contains(&request.admission.layers) {
+        match from == self.me || self.may_lead(from, request.admission.package) {
             true => Ok(()),
-            false => Err(RefusalReason::NotHeld),
+            false => Err(RefusalReason::Forbidden),
         }
     }
 
     fn learn(&mut self, from: NodeId, all: Vec<Signed<Descriptor>>) {
         for signed in all {
             let node = signed.body.node;
+            let now_s = wall_s();
+            // Somebody may know less, or hear of a revocation later: that is nobody's fault.
+            if self.member.as_mut().is_some_and(|member| !member.vouches(&signed.body, now_s)) {
+                continue;
+            }
             match self.book.learn(signed.clone(), self.now()) {
                 Ok(true) => {
                     if let Some(address) = self.book.address(node) {
                         self.peers.learned(address);
                     }
+                    self.note_member(node);
                     let others = self.peers.present().into_iter();
                     let others = others.filter(|peer| *peer != from && *peer != node);
                     for peer in others.take(PASS_ON_MAX).collect::<Vec<_>>() {
@@ -154,7 +168,7 @@ fn refusal(request: &LeaseRequest, reason: RefusalReason) -> LeaseRefusal {
     }
 }
 
-fn fault(code: FaultCode) -> Fault {
+pub(super) fn fault(code: FaultCode) -> Fault {
     let generation = GenerationId(0);
     Fault { code, blame: Blame::Peer, ring: None, generation, request: None, got: 0, limit: 0 }
 }

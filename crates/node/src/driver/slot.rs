@@ -6,18 +6,18 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use shoal_base::GenerateError;
-use shoal_swarm::{AdmitError, Failure, Head, Moment};
+use shoal_swarm::{AdmitError, Failure, Head, HeadEffect, HeadEvent, Members, Moment};
 use shoal_wire::{NodeId, RequestId};
 
-use crate::StaticPlan;
 use crate::head::{Asked, HeadJob};
 use crate::limits::RETRY_AFTER_MS;
 use crate::ring::{RingStatus, Shared};
+use crate::way::Way;
 
 /// A ring.
 pub(crate) struct Slot {
     pub(crate) head: Head,
-    pub(crate) plan: StaticPlan,
+    pub(crate) way: Way,
     jobs: Jobs<HeadJob>,
     shared: Arc<Shared>,
     /// How long to look for a way.
@@ -34,7 +34,7 @@ pub(crate) struct Slot {
 impl Slot {
     pub(crate) fn new(
         head: Head,
-        plan: StaticPlan,
+        way: Way,
         jobs: Jobs<HeadJob>,
         shared: Arc<Shared>,
         patience: Duration,
@@ -42,7 +42,7 @@ impl Slot {
         let live = BTreeMap::new();
         Self {
             head,
-            plan,
+            way,
             jobs,
             shared,
             patience,
@@ -117,7 +117,7 @@ impl Slot {
     }
 
     pub(crate) fn note(&mut self, peer: NodeId, what: &str) {
-        if self.plan.peers().any(|planned| planned.node == peer) {
+        if self.way.names(peer) {
             self.asked.remove(&peer);
             self.trouble = Some((peer, what.to_owned()));
         }
@@ -139,7 +139,22 @@ impl Slot {
         Some(self.live().into_iter().map(failed).collect())
     }
 
+    /// What the state machine does with an event, and who knows the nodes.
+    pub(crate) fn handle(
+        &mut self,
+        event: HeadEvent,
+        now: Moment,
+        members: (&Members, NodeId),
+        out: &mut Vec<HeadEffect>,
+    ) -> Result<(), AdmitError> {
+        let mut scout = self.way.scout(members);
+        self.head.handle(event, now, &mut scout, out)
+    }
+
     fn explain(&self, what: &str) -> String {
+        if let Some(why) = self.way.why() {
+            return format!("{what}; {why}");
+        }
         match (&self.trouble, self.asked.first()) {
             (None, None) => what.to_owned(),
             (None, Some(peer)) => format!("{what}; {peer} does not answer"),
@@ -157,6 +172,8 @@ impl Slot {
             is_ready: status.is_ready,
             replaced: status.replaced,
             replayed_tokens: status.replayed_tokens,
+            plan: self.way.plan().cloned(),
+            why: self.way.why().map_or_else(String::new, |why| why.to_string()),
             trouble: trouble.map_or_else(String::new, |(peer, why)| format!("{peer} {why}")),
         };
         *self.shared.status.lock().unwrap_or_else(PoisonError::into_inner) = status;

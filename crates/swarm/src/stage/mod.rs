@@ -102,6 +102,8 @@ pub enum StageEvent {
     Computed(Vec<Output>),
     /// A peer cannot be reached.
     PeerLost(NodeId),
+    /// A head may no longer use this node.
+    Forbid(NodeId),
     /// Layers were loaded or dropped, or there is more or less memory.
     Holding {
         /// The model.
@@ -196,6 +198,7 @@ impl Stage {
             StageEvent::Frame { from, frame } => self.frame(from, frame, now, out),
             StageEvent::Computed(outputs) => self.computed(outputs, out),
             StageEvent::PeerLost(peer) => self.peer_lost(peer, out),
+            StageEvent::Forbid(head) => self.forbid(head, now, out),
             StageEvent::Holding { package, holding } => self.hold(package, holding, now, out),
             StageEvent::Drain { drain_ms } => self.drain(drain_ms, out),
             StageEvent::Tick => self.tick(now, out),
@@ -254,6 +257,27 @@ impl Stage {
                 ring.lose_shadow();
             }
         }
+    }
+
+    fn forbid(&mut self, head: NodeId, now: Moment, out: &mut Vec<StageEffect>) {
+        let all = self.rings.iter().filter(|(_, ring)| ring.head() == head);
+        let all: Vec<RingId> = all.map(|(id, _)| *id).collect();
+        for id in all {
+            self.end_lease(id, EndReason::Forbidden, now, out);
+        }
+    }
+
+    /// Tokens of cache that no lease has taken of the layers of a package.
+    #[must_use]
+    pub fn cache_tokens_free(&self, package: PackageId) -> u32 {
+        let Some(holding) = self.holdings.get(&package) else {
+            return 0;
+        };
+        let leases = self.rings.values().map(Ring::admission).filter(|a| a.package == package);
+        let used: u64 = leases.map(|a| u64::from(a.cache_tokens) * u64::from(a.layers.count())).sum();
+        let layers: u64 = holding.loaded.iter().map(|range| u64::from(range.count())).sum();
+        let free = holding.cache_token_layers.saturating_sub(used) / layers.max(1);
+        u32::try_from(free).unwrap_or(u32::MAX)
     }
 
     fn hold(

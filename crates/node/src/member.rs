@@ -1,0 +1,106 @@
+//! What the owner of a running node asks of it as a member of a swarm.
+
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use shoal_base::PackageId;
+use shoal_model::package::Package;
+use shoal_swarm::{HeadPolicy, Plan};
+use shoal_wire::{LayerRange, NodeId, SwarmRole};
+
+use crate::driver::{Command, Driver};
+use crate::limits::ASK_FOR;
+use crate::node::{shape, want};
+use crate::{NoPlan, Node, NodeError, SwarmView};
+
+/// How often it is looked whether a node that leaves is still needed.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How long the last words take to be sent.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+impl Node {
+    /// Does something between two events of the loop.
+    fn ask<T: Send + 'static>(
+        &self,
+        action: impl FnOnce(&mut Driver) -> T + Send + 'static,
+    ) -> Result<T, NodeError> {
+        let (sender, answer) = channel();
+        self.tell(Command::Do(Box::new(move |driver| {
+            // Nobody waits any more when it took too long.
+            let _ = sender.send(action(driver));
+        })))?;
+        answer.recv_timeout(ASK_FOR).map_err(|_| NodeError::Stopped)
+    }
+
+    /// A ticket for one use, as text.
+    ///
+    /// # Errors
+    /// This node may not give that.
+    pub fn invite(
+        &self,
+        role: SwarmRole,
+        models: &[PackageId],
+        lives: Duration,
+    ) -> Result<String, NodeError> {
+        let models = models.to_vec();
+        Ok(self.ask(move |driver| driver.invite(role, &models, lives.as_secs()))??)
+    }
+
+    /// Revokes a node: no member that hears of it has anything to do with it any more. Gives back
+    /// how many revocations there were.
+    ///
+    /// # Errors
+    /// This node is not the owner's.
+    pub fn revoke(&self, node: NodeId) -> Result<u64, NodeError> {
+        Ok(self.ask(move |driver| driver.revoke(node))??)
+    }
+
+    /// The swarm as this node sees it.
+    ///
+    /// # Errors
+    /// It is in none, or has stopped.
+    pub fn swarm(&self) -> Result<SwarmView, NodeError> {
+        self.ask(Driver::view)?.ok_or(NodeError::NoMember)
+    }
+
+    /// Plans for a package, best first, or why there is none.
+    ///
+    /// # Errors
+    /// The package is beyond the limits of the protocol, or the node has stopped.
+    pub fn plans(&self, package: &Package) -> Result<Result<Vec<Plan>, NoPlan>, NodeError> {
+        let (model, want) = (shape(package)?, want(&HeadPolicy::default()));
+        self.ask(move |driver| driver.plans(model, want))
+    }
+
+    /// Layers of a package that others hold in memory, each as often as it is held.
+    ///
+    /// # Errors
+    /// The node has stopped.
+    pub fn loaded_elsewhere(&self, package: PackageId) -> Result<Vec<LayerRange>, NodeError> {
+        self.ask(move |driver| driver.loaded_elsewhere(package))
+    }
+
+    /// Says how much memory this node may still give to weights and caches.
+    ///
+    /// # Errors
+    /// The node has stopped.
+    pub fn set_memory_free(&self, bytes: u64) -> Result<(), NodeError> {
+        self.ask(move |driver| driver.set_memory_free(bytes))
+    }
+
+    /// Leaves in order: takes nothing new, waits until the heads that use this node have moved, at
+    /// most for `drain`, and says that it is gone. Stop the node after that.
+    ///
+    /// # Errors
+    /// The node has stopped.
+    pub fn leave(&self, drain: Duration) -> Result<(), NodeError> {
+        let started = Instant::now();
+        self.ask(move |driver| driver.drain(drain))?;
+        while started.elapsed() < drain && self.ask(|driver| driver.lease_count())? > 0 {
+            std::thread::sleep(LOOK_EVERY);
+        }
+        self.ask(Driver::say_left)?;
+        std::thread::sleep(LAST_WORDS);
+        Ok(())
+    }
+}

@@ -1,0 +1,172 @@
+//! How a ring finds its nodes: a plan made by hand, or the members of a swarm.
+
+use shoal_swarm::{
+    Members, ModelShape, Moment, Plan, PlanError, Planner, Random, Scout, Want, route_stages,
+};
+use shoal_wire::{LayerRange, NodeId, RouteStage};
+
+use crate::StaticPlan;
+use crate::chance::SystemRandom;
+use crate::limits::MOVE_EVERY;
+
+/// Where nodes come from.
+#[derive(Debug)]
+pub(crate) enum Way {
+    /// The owner named them.
+    Fixed(StaticPlan),
+    /// The planner chooses among the members.
+    Planned(Planned),
+}
+
+/// Plans over the members of a swarm. A route is kept until a plan is better by so much that the
+/// move is worth it.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    model: ModelShape,
+    want: Want,
+    /// The last route that was chosen.
+    route: Vec<RouteStage>,
+    /// The best plan when last looked, or why there is none.
+    best: Result<Plan, PlanError>,
+    move_at: Moment,
+}
+
+impl Planned {
+    pub(crate) fn new(model: ModelShape, want: Want) -> Self {
+        let best = Err(PlanError::NoHead);
+        Self { model, want, route: Vec::new(), best, move_at: Moment(0) }
+    }
+
+    fn planner<'a>(
+        &self,
+        members: &'a Members,
+        me: NodeId,
+        excluded: &[NodeId],
+    ) -> Result<Planner<'a>, PlanError> {
+        let mut planner = Planner::new(members, me, self.model, self.want)?;
+        planner.exclude(excluded.iter().copied());
+        Ok(planner)
+    }
+
+    fn route(
+        &mut self,
+        (members, me): (&Members, NodeId),
+        excluded: &[NodeId],
+        random: &mut dyn Random,
+    ) -> Option<Vec<RouteStage>> {
+        let planner = self.planner(members, me, excluded).ok()?;
+        let stays = |stage: &RouteStage| !excluded.contains(&stage.node);
+        let is_usable = !self.route.is_empty()
+            && self.route.iter().all(stays)
+            && planner.predict(&self.route).is_some();
+        if is_usable && planner.better(&self.route, random).is_none() {
+            return Some(self.route.clone());
+        }
+        let mut plans = planner.plans(random);
+        if plans.is_err() && !excluded.is_empty() {
+            // Whoever failed is better than nobody.
+            plans = self.planner(members, me, &[]).and_then(|planner| planner.plans(random));
+        }
+        match plans.map(|mut plans| plans.swap_remove(0)) {
+            Ok(plan) => {
+                self.route = route_stages(&plan);
+                self.best = Ok(plan);
+                Some(self.route.clone())
+            }
+            Err(error) => {
+                self.best = Err(error);
+                None
+            }
+        }
+    }
+}
+
+impl Way {
+    /// Looks again. A route to move to, when there is one that is so much better.
+    pub(crate) fn look(
+        &mut self,
+        (members, me): (&Members, NodeId),
+        is_ready: bool,
+        now: Moment,
+    ) -> Option<Vec<RouteStage>> {
+        let Self::Planned(planned) = self else {
+            return None;
+        };
+        let planner = match planned.planner(members, me, &[]) {
+            Ok(planner) => planner,
+            Err(error) => {
+                planned.best = Err(error);
+                return None;
+            }
+        };
+        planned.best = planner.plans(&mut SystemRandom).map(|mut plans| plans.swap_remove(0));
+        if !is_ready || planned.move_at > now {
+            return None;
+        }
+        let better = planner.better(&planned.route, &mut SystemRandom)?;
+        planned.move_at = now + MOVE_EVERY;
+        planned.route = route_stages(&better);
+        Some(planned.route.clone())
+    }
+
+    /// A scout over the members as they are now.
+    pub(crate) fn scout<'a>(&'a mut self, members: (&'a Members, NodeId)) -> impl Scout + 'a {
+        Scouting { way: self, members }
+    }
+
+    /// Whether trouble with a peer is trouble of this ring.
+    pub(crate) fn names(&self, peer: NodeId) -> bool {
+        match self {
+            Self::Fixed(plan) => plan.peers().any(|planned| planned.node == peer),
+            Self::Planned(planned) => planned.route.iter().any(|stage| stage.node == peer),
+        }
+    }
+
+    /// The best plan.
+    pub(crate) fn plan(&self) -> Option<&Plan> {
+        match self {
+            Self::Fixed(_) => None,
+            Self::Planned(planned) => planned.best.as_ref().ok(),
+        }
+    }
+
+    /// Why there is none.
+    pub(crate) fn why(&self) -> Option<PlanError> {
+        match self {
+            Self::Fixed(_) => None,
+            Self::Planned(planned) => planned.best.as_ref().err().copied(),
+        }
+    }
+}
+
+struct Scouting<'a> {
+    way: &'a mut Way,
+    members: (&'a Members, NodeId),
+}
+
+impl Scout for Scouting<'_> {
+    fn route(&mut self, excluded: &[NodeId]) -> Option<Vec<RouteStage>> {
+        match self.way {
+            Way::Fixed(plan) => plan.route(excluded),
+            Way::Planned(planned) => planned.route(self.members, excluded, &mut SystemRandom),
+        }
+    }
+
+    fn spare(&mut self, layers: LayerRange, excluded: &[NodeId]) -> Option<NodeId> {
+        match self.way {
+            Way::Fixed(plan) => plan.spare(layers, excluded),
+            Way::Planned(planned) => {
+                let (members, me) = self.members;
+                let planner = planned.planner(members, me, excluded).ok()?;
+                let spare = planner.spares(layers).into_iter().next()?;
+                // The route is what the ring runs on now.
+                for stage in planned.route.iter_mut().filter(|stage| stage.layers == layers) {
+                    if excluded.contains(&stage.node) {
+                        stage.node = spare;
+                    }
+                }
+                Some(spare)
+            }
+        }
+    }
+}
