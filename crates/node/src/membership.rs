@@ -156,9 +156,8 @@ impl Membership {
 
     /// Members who do not come in any more after a revocation.
     pub(crate) fn unwanted(&self, now_s: u64) -> Vec<NodeId> {
-        let is_out = |(node, pass): &(&NodeId, &Pass)| {
-            self.door.admit(&pass.chain, **node, now_s).is_err()
-        };
+        let is_out =
+            |(node, pass): &(&NodeId, &Pass)| self.door.admit(&pass.chain, **node, now_s).is_err();
         self.passes.iter().filter(is_out).map(|(node, _)| *node).collect()
     }
 

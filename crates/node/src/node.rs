@@ -125,8 +125,7 @@ impl Node {
         stage: StageConfig,
     ) -> Result<Self, NodeError> {
         let state = State::read(&folder)?.ok_or(NodeError::NoMember)?;
-        let config =
-            NodeConfig { secret: folder.secret()?, listen, heads: Vec::new(), stage };
+        let config = NodeConfig { secret: folder.secret()?, listen, heads: Vec::new(), stage };
         Self::begin(config, Some((folder, state)))
     }
 

@@ -274,7 +274,8 @@ impl Stage {
             return 0;
         };
         let leases = self.rings.values().map(Ring::admission).filter(|a| a.package == package);
-        let used: u64 = leases.map(|a| u64::from(a.cache_tokens) * u64::from(a.layers.count())).sum();
+        let used: u64 =
+            leases.map(|a| u64::from(a.cache_tokens) * u64::from(a.layers.count())).sum();
         let layers: u64 = holding.loaded.iter().map(|range| u64::from(range.count())).sum();
         let free = holding.cache_token_layers.saturating_sub(used) / layers.max(1);
         u32::try_from(free).unwrap_or(u32::MAX)
