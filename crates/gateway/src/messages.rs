@@ -52,7 +52,8 @@ async fn answer(app: Arc<App>, caller: &Caller, body: Body) -> Result<Response, 
     let Ask { model, mut request, stream, tools } = ask::ask(&body::read(body).await?)?;
     caller.salt_request(&mut request);
     let model = app.open(Some(model)).await?;
-    let headers = reply::headers(model.card(), Some(&request));
+    let mut headers = reply::headers(model.card(), Some(&request));
+    let computes = Arc::clone(&model);
     let meter = Meter::new(&app.metrics, &model.card().name);
     let phase = app.phase.clone();
     let heading =
@@ -66,6 +67,7 @@ async fn answer(app: Arc<App>, caller: &Caller, body: Body) -> Result<Response, 
     let is_whole = answers.whole();
     // The status is only sent once it is known that there is an answer.
     let (_, first) = answers.next().await?;
+    reply::add_route(&mut headers, &*computes);
     let mut response = match stream {
         true => {
             let events = stream::events(heading, answers, parser, first);

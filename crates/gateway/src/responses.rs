@@ -38,7 +38,8 @@ pub(crate) async fn responses(
     let Ask { model, mut request, stream, tools, echo } = ask::ask(&body::read(body).await?)?;
     caller.salt_request(&mut request);
     let model = app.open(model).await?;
-    let headers = reply::headers(model.card(), Some(&request));
+    let mut headers = reply::headers(model.card(), Some(&request));
+    let computes = Arc::clone(&model);
     let meter = Meter::new(&app.metrics, &model.card().name);
     let phase = app.phase.clone();
     let items = Items::new(heading(model.card(), echo));
@@ -51,6 +52,7 @@ pub(crate) async fn responses(
     let is_whole = answers.whole();
     // The status is only sent once it is known that there is an answer.
     let (_, first) = answers.next().await?;
+    reply::add_route(&mut headers, &*computes);
     let mut building = Building { items, voice };
     let mut response = match stream {
         true => {

@@ -7,8 +7,8 @@ use shoal_store::NodeFolder;
 use shoal_swarm::{Gate, Issuer, JoinError, NodeKey, own_certificate, verify};
 use shoal_wire::limits::{ADDRESSES_MAX, TEXT_BYTES_MAX};
 use shoal_wire::{
-    FaultCode, JoinReply, JoinRequest, Message, NodeId, Signed, SwarmRole, Text, Ticket,
-    WireError, ticket_from_text,
+    FaultCode, JoinReply, JoinRequest, Message, NodeId, Signed, SwarmRole, Text, Ticket, WireError,
+    ticket_from_text,
 };
 
 use crate::NodeError;
@@ -71,8 +71,7 @@ pub fn join_swarm(
     let secret = folder.secret()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let exchange = async {
-        let endpoint =
-            Endpoint::bind(EndpointConfig::new(SecretKey::new(&secret), listen)).await?;
+        let endpoint = Endpoint::bind(EndpointConfig::new(SecretKey::new(&secret), listen)).await?;
         let asked = tokio::time::timeout(JOIN_FOR, ask(&endpoint, &inviter, &ticket)).await;
         endpoint.close().await;
         asked.unwrap_or(Err(NodeError::Silent { limit: JOIN_FOR }))
@@ -127,10 +126,7 @@ async fn ask(
     exchange(connection, ticket).await
 }
 
-async fn exchange(
-    connection: Connection,
-    ticket: &Signed<Ticket>,
-) -> Result<JoinReply, NodeError> {
+async fn exchange(connection: Connection, ticket: &Signed<Ticket>) -> Result<JoinReply, NodeError> {
     let (sender, mut receiver) = connection.split();
     let request = Message::JoinRequest(JoinRequest { ticket: ticket.clone() });
     sender.send(&request).map_err(NodeError::Inviter)?;

@@ -56,9 +56,10 @@ impl State {
         if file.format != FORMAT || file.version != VERSION {
             return None;
         }
-        let used = file.used.iter().map(|(ticket, node, expires)| {
-            Some((of_hex(ticket)?, of_hex(node)?, *expires))
-        });
+        let used = file
+            .used
+            .iter()
+            .map(|(ticket, node, expires)| Some((of_hex(ticket)?, of_hex(node)?, *expires)));
         let known = file.known.iter().take(KNOWN_MAX).map(|text| text.parse().ok());
         Some(Self {
             name: file.name,
@@ -183,7 +184,14 @@ mod tests {
         assert_eq!(back.door(other, &node, None).err(), Some(JoinError::OtherNode));
         assert!(State::parse(&bytes[..bytes.len() / 2]).is_none());
         let text = String::from_utf8(bytes).unwrap();
-        assert!(State::parse(text.replace("\"version\": 1", "\"version\": 2").as_bytes()).is_none());
-        assert!(State::parse(text.replacen("\"certificate\": \"", "\"certificate\": \"zz", 1).as_bytes()).is_none());
+        assert!(
+            State::parse(text.replace("\"version\": 1", "\"version\": 2").as_bytes()).is_none()
+        );
+        assert!(
+            State::parse(
+                text.replacen("\"certificate\": \"", "\"certificate\": \"zz", 1).as_bytes()
+            )
+            .is_none()
+        );
     }
 }

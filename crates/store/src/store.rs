@@ -13,9 +13,7 @@ use crate::error::AtPath as _;
 use crate::home::{Layout, blob_path};
 use crate::index::{self, Names};
 use crate::lock::Lock;
-use crate::{
-    Import, PackageName, StoreError, answers, files, key, list, map, node_folder, sweep,
-};
+use crate::{Import, PackageName, StoreError, answers, files, key, list, map, node_folder, sweep};
 
 /// What the file `version` says. Another number is another layout.
 const VERSION: &str = "shoal-store 1\n";

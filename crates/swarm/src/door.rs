@@ -175,12 +175,7 @@ impl Door {
 
     /// What to do about this node's own certificate: renewed at half of its life, by this node when
     /// it is the owner's, else by one of the inviters that are there, in turn.
-    pub fn renewal(
-        &mut self,
-        inviters: &[NodeId],
-        now_s: u64,
-        random: &mut dyn Random,
-    ) -> Renewal {
+    pub fn renewal(&mut self, inviters: &[NodeId], now_s: u64, random: &mut dyn Random) -> Renewal {
         let body = &self.own.certificate.body;
         let half_s = body.issued_at_s + (body.expires_at_s - body.issued_at_s) / 2;
         if now_s < half_s || now_s < self.ask_at_s {

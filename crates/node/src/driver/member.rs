@@ -279,9 +279,10 @@ impl Driver {
     }
 
     fn dial(&mut self, node: NodeId) {
-        let known = self.member.as_ref().and_then(|member| {
-            member.known().find(|address| address.node == node).cloned()
-        });
+        let known = self
+            .member
+            .as_ref()
+            .and_then(|member| member.known().find(|address| address.node == node).cloned());
         let address = match (self.book.address(node), known) {
             (Some(mut said), Some(known)) => {
                 said.sockets.extend(known.sockets);
