@@ -29,7 +29,7 @@ const ANSWER_FOR: Duration = Duration::from_secs(30);
 #[serde(tag = "ask", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Request {
     /// What it sees.
-    Swarm,
+    Swarm {},
     /// A ticket.
     Invite { role: String, packages: Vec<String>, seconds: u64 },
     /// Nobody is to have anything to do with this node any more.
@@ -37,7 +37,7 @@ pub(crate) enum Request {
     /// Plans for a package.
     Plan { package: String },
     /// Leave in order and end.
-    Leave,
+    Leave {},
 }
 
 /// The socket of a running node. Dropping it ends it.
@@ -170,18 +170,18 @@ mod tests {
     fn requests_are_answered_and_nonsense_is_refused() {
         let home = tempfile::tempdir().unwrap();
         std::fs::create_dir(home.path().join("node")).unwrap();
-        let absent = ask(home.path(), &Request::Swarm).unwrap_err();
+        let absent = ask(home.path(), &Request::Swarm {}).unwrap_err();
         assert_eq!(absent.code, Code::NotFound);
         let path = NodeFolder::control_of(home.path());
         let control = Control::start(path.clone(), |request| match request {
-            Request::Swarm => Ok(json!({ "a": 1 })),
+            Request::Swarm {} => Ok(json!({ "a": 1 })),
             _ => Err(Failure::new(Code::NoRoom, "full")),
         });
         let control = control.unwrap();
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(ask(home.path(), &Request::Swarm).unwrap(), json!({ "a": 1 }));
-        let refused = ask(home.path(), &Request::Leave).unwrap_err();
+        assert_eq!(ask(home.path(), &Request::Swarm {}).unwrap(), json!({ "a": 1 }));
+        let refused = ask(home.path(), &Request::Leave {}).unwrap_err();
         assert_eq!(refused, Failure::new(Code::NoRoom, "full"));
         for nonsense in ["{}\n", "{\"ask\":\"swarm\",\"x\":1}\n", "\n"] {
             let mut stream = UnixStream::connect(&path).unwrap();

@@ -54,7 +54,8 @@ impl Member {
         let node = Arc::new(Node::start_member(folder, listen, upload_bytes_per_s)?);
         let (asked, store) = (Arc::clone(&node), session.store()?.clone());
         let control = Control::start(path, move |request| {
-            if request == Request::Leave {
+            if request == Request::Leave {}
+            {
                 // The command ends already when nobody hears it.
                 let _ = ended.send(());
             }
@@ -77,7 +78,7 @@ impl Member {
 
 fn answer(node: &Node, store: &Store, request: &Request) -> Result<Value, Failure> {
     match request {
-        Request::Swarm => Ok(view(&node.swarm()?)),
+        Request::Swarm {} => Ok(view(&node.swarm()?)),
         Request::Invite { role, packages, seconds } => {
             let packages: Result<Vec<PackageId>, Failure> =
                 packages.iter().map(|text| package(text)).collect();
@@ -94,7 +95,7 @@ fn answer(node: &Node, store: &Store, request: &Request) -> Result<Value, Failur
             let found = node.plans(&package)?;
             Ok(plans(found.as_deref()))
         }
-        Request::Leave => Ok(json!({ "leaves": true })),
+        Request::Leave {} => Ok(json!({ "leaves": true })),
     }
 }
 
@@ -188,7 +189,7 @@ pub(crate) fn health(session: &Session) -> Result<Value, Failure> {
         let why = ["its node does not run; start `shoal serve` or `shoal up`"];
         return Ok(json!({ "is_running": false, "not_in_a_ring_because": why }));
     }
-    let mut said = control::ask(&session.home, &Request::Swarm)?;
+    let mut said = control::ask(&session.home, &Request::Swarm {})?;
     said["is_running"] = json!(true);
     // Neither is there yet: nodes reach each other directly or not at all.
     said["relay"] = Value::Null;

@@ -33,7 +33,7 @@ pub(crate) struct LeaveArgs {
 
 /// Runs `shoal peers`.
 pub(crate) fn peers(session: &Session) -> Result<ExitCode, Failure> {
-    let said = control::ask(&session.home, &Request::Swarm)?;
+    let said = control::ask(&session.home, &Request::Swarm {})?;
     let all = said["members"].as_array().into_iter().flatten();
     let peers: Vec<&Value> = all.filter(|member| member["is_connected"] == true).collect();
     if session.json {
@@ -85,7 +85,7 @@ fn text(plan: &Value) -> String {
 
 /// Runs `shoal leave`.
 pub(crate) fn leave(session: &Session, args: &LeaveArgs) -> Result<ExitCode, Failure> {
-    let was_running = match control::ask(&session.home, &Request::Leave) {
+    let was_running = match control::ask(&session.home, &Request::Leave {}) {
         Ok(_) => true,
         Err(failure) if failure.code == Code::NotFound && args.forget => false,
         Err(failure) => return Err(failure),

@@ -155,7 +155,7 @@ fn revoke(session: &Session, args: &RevokeArgs) -> Result<(), Failure> {
 }
 
 fn members(session: &Session) -> Result<(), Failure> {
-    let said = control::ask(&session.home, &Request::Swarm)?;
+    let said = control::ask(&session.home, &Request::Swarm {})?;
     if session.json {
         return output::json(&said);
     }

@@ -93,10 +93,11 @@ fn a_machine_that_joined_computes_for_the_one_that_invited_it() {
 
     let args = ["run", "-m", "tiny", "--raw", "once", "--max-tokens", "12", "--seed", "3"];
     let alone = b.run(&[&args[..], &["--json"]].concat()).succeeded().json();
-    let (_, answer) = up.complete("once");
-    assert_eq!(answer["choices"][0]["text"], alone["text"], "{answer}");
-
     let node = joined["node"].as_str().unwrap();
+    let (head, answer) = up.complete("once");
+    assert_eq!(answer["choices"][0]["text"], alone["text"], "{answer}");
+    let route = format!("x-shoal-route: {}:0-1\r\n", &node[..16]);
+    assert!(head.contains(&route) && head.contains("x-shoal-privacy: none\r\n"), "{head}");
     let peers = until(&a, &["peers"], |said| said["peers"].as_array().unwrap().len() == 2);
     let peers = peers["peers"].as_array().unwrap();
     let peer = peers.iter().find(|peer| peer["node"] == node).unwrap();
@@ -108,12 +109,45 @@ fn a_machine_that_joined_computes_for_the_one_that_invited_it() {
     let view = until(&b, &["swarm", "members"], |said| said["rings_served"] == 1);
     assert_eq!(view["members"].as_array().unwrap().len(), 2, "{view}");
 
+    a.run(&["up", "-m", "tiny"]).failed(1, "another process runs the node");
+    let doctor = b.run(&["doctor", "--quick", "--json"]).succeeded().json();
+    assert_eq!(doctor["swarm"]["not_in_a_ring_because"], json!([]), "{doctor}");
+    b.run(&["swarm", "invite"]).failed(7, "does not allow that");
+    b.run(&["swarm", "revoke", node]).failed(7, "may not");
     b.run(&["leave"]).succeeded();
     drop(serve);
+    b.run(&["peers"]).failed(3, "no node of this data folder runs");
     until(&a, &["swarm", "members"], |said| said["members"].as_array().unwrap().len() == 1);
     let serve = Running::start(&b, &["serve", "--layers", "0-1"]);
     let (_, answer) = up.complete("twice");
     assert!(answer["choices"][0]["text"].is_string(), "it came back: {answer}");
     serve.end();
+    up.end();
+}
+
+#[test]
+fn machines_that_may_not_are_told_why() {
+    let (a, b) = (Home::with_tiny(), Home::with_tiny());
+    a.run(&["swarm", "members"]).failed(3, "in no swarm");
+    a.run(&["swarm", "join", "shoal1nonsense"]).failed(4, "not a ticket");
+    a.run(&["up", "-m", "tiny", "--route", "swarm"]).failed(2, "shoal swarm join");
+    a.run(&["swarm", "create"]).succeeded();
+    a.run(&["swarm", "create"]).failed(2, "in swarm");
+    a.run(&["swarm", "invite"]).failed(3, "start `shoal up` or `shoal serve`");
+    let too_much = a.run(&["serve", "-m", "tiny", "--memory", "1", "--layers", "0-1"]);
+    too_much.failed(5, "these layers and their caches take");
+    let serve = Running::start(&a, &["serve"]);
+    a.run(&["swarm", "invite", "--expires", "99d"]).failed(7, "longer than allowed");
+    let ticket = ticket(&a, &["--role", "use", "--expires", "5m"]);
+    b.run(&["swarm", "join", &ticket]).succeeded();
+    b.run(&["leave", "--forget"]).succeeded();
+    b.run(&["swarm", "join", &ticket]).succeeded();
+    let c = Home::with_tiny();
+    c.run(&["swarm", "join", &ticket]).failed(7, "the ticket was used");
+    // A member answers by itself as long as nobody else is faster, or there is nobody.
+    serve.end();
+    let up = Running::up(&b, "auto");
+    let (head, _) = up.complete("once");
+    assert!(head.contains("x-shoal-route: local\r\n"), "{head}");
     up.end();
 }
