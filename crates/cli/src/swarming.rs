@@ -54,8 +54,7 @@ impl Member {
         let node = Arc::new(Node::start_member(folder, listen, upload_bytes_per_s)?);
         let (asked, store) = (Arc::clone(&node), session.store()?.clone());
         let control = Control::start(path, move |request| {
-            if request == Request::Leave {}
-            {
+            if matches!(request, Request::Leave {}) {
                 // The command ends already when nobody hears it.
                 let _ = ended.send(());
             }

@@ -15,16 +15,18 @@ fn id(seed: u16) -> NodeId {
 /// The door of the owner's node, which has key 1; the owner has key 0.
 fn owner(now_s: u64) -> Door {
     let mut issuer = Issuer::owner(key(0));
-    let own = own_certificate(&mut issuer, id(1), now_s, &mut Seeded(1)).unwrap();
+    let own = own_certificate(&mut issuer, id(1), now_s, &mut Seeded(1)).expect("it may");
     Door::new(id(1), own, Some(issuer))
 }
 
 fn joined(owner: &mut Door, seed: u16, role: SwarmRole, now_s: u64) -> Door {
-    let ticket = owner.invite((role, &[]), "a", (now_s, HOUR), &mut Seeded(seed.into())).unwrap();
-    let reply = owner.join(&JoinRequest { ticket }, id(seed), now_s).unwrap();
+    let ticket =
+        owner.invite((role, &[]), "a", (now_s, HOUR), &mut Seeded(seed.into())).expect("it may");
+    let reply = owner.join(&JoinRequest { ticket }, id(seed), now_s).expect("it may");
     let own = reply.certificate;
-    let issuer = (role == SwarmRole::Invite)
-        .then(|| Issuer::member(key(seed), Gate::new(id(0)), own.certificate.clone()).unwrap());
+    let issuer = (role == SwarmRole::Invite).then(|| {
+        Issuer::member(key(seed), Gate::new(id(0)), own.certificate.clone()).expect("it may")
+    });
     Door::new(id(seed), own, issuer)
 }
 
