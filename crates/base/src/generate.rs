@@ -203,10 +203,25 @@ pub struct ModelCard {
     pub tool_calls: Option<ToolCalls>,
 }
 
+/// Where answers are computed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// In this process: nothing leaves the machine.
+    Local,
+    /// On other nodes, which see what they compute: each with its layers, in order, in digits,
+    /// letters and punctuation.
+    Nodes(String),
+}
+
 /// Makes text. Implemented by the local engine and by a swarm head.
 pub trait Generate: Send + Sync {
     /// The model behind it.
     fn card(&self) -> &ModelCard;
+
+    /// Where it computes at present.
+    fn route(&self) -> Route {
+        Route::Local
+    }
 
     /// Starts a request. Errors that can be known now are returned now; `sink` gets the rest.
     ///

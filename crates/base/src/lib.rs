@@ -19,7 +19,7 @@ pub use blame::Blame;
 pub use bytes::SharedBytes;
 pub use digest::{Digest, PackageId, ParseDigestError};
 pub use generate::{
-    EventSink, FinishReason, Flow, Generate, GenerateError, Generation, ModelCard, Request,
+    EventSink, FinishReason, Flow, Generate, GenerateError, Generation, ModelCard, Request, Route,
     StopCause, Timings, TokenEvent, TokenLogprob, Usage,
 };
 pub use grammar::Grammar;

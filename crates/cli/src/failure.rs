@@ -32,6 +32,8 @@ pub(crate) enum Code {
     NoRoom = 5,
     /// A server or the network.
     Network = 6,
+    /// A swarm does not allow it.
+    Refused = 7,
     /// Ctrl-C.
     Interrupted = 130,
     /// Nobody reads the output any more.
@@ -39,6 +41,22 @@ pub(crate) enum Code {
 }
 
 impl Code {
+    /// The code with this word.
+    pub(crate) fn of_str(word: &str) -> Option<Self> {
+        let all = [
+            Self::Failed,
+            Self::Usage,
+            Self::NotFound,
+            Self::BadInput,
+            Self::NoRoom,
+            Self::Network,
+            Self::Refused,
+            Self::Interrupted,
+            Self::OutputClosed,
+        ];
+        all.into_iter().find(|code| code.as_str() == word)
+    }
+
     /// The word for it in JSON.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -48,6 +66,7 @@ impl Code {
             Self::BadInput => "bad_input",
             Self::NoRoom => "no_room",
             Self::Network => "network",
+            Self::Refused => "refused",
             Self::Interrupted => "interrupted",
             Self::OutputClosed => "output_closed",
         }
@@ -109,9 +128,10 @@ fn of_store(error: &StoreError) -> Code {
         _ if error.is_out_of_space() => Code::NoRoom,
         StoreError::NotFound { .. } => Code::NotFound,
         StoreError::Ambiguous { .. } | StoreError::Name(_) => Code::Usage,
-        StoreError::Manifest { .. } | StoreError::Package { .. } | StoreError::Index { .. } => {
-            Code::BadInput
-        }
+        StoreError::Manifest { .. }
+        | StoreError::Package { .. }
+        | StoreError::Index { .. }
+        | StoreError::NodeKey { .. } => Code::BadInput,
         _ => Code::Failed,
     }
 }

@@ -7,6 +7,7 @@
 
 mod commands;
 mod config;
+mod control;
 mod embedded;
 mod failure;
 mod generation;
@@ -19,12 +20,14 @@ mod memory;
 mod models;
 mod nodes;
 mod output;
+mod over_swarm;
 mod program;
 mod progress;
 mod sampling;
 mod serving;
 mod session;
 mod split;
+mod swarming;
 mod train;
 mod whole_file;
 

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    bench, chat, completions, doctor, eval, model, run, serve, service, tokenize, train, up,
+    bench, chat, completions, doctor, eval, model, peers, run, serve, service, swarm, tokenize,
+    train, up,
 };
 use crate::failure::{Code, Failure};
 use crate::output;
@@ -28,6 +29,15 @@ enum Command {
     Up(up::Args),
     /// Compute layers of a model for other nodes
     Serve(serve::Args),
+    /// Make a swarm, invite, join, see and revoke members
+    #[command(subcommand)]
+    Swarm(swarm::Command),
+    /// Show the nodes there is a connection to, and the links to them
+    Peers,
+    /// Show how a swarm would run a model, how fast, and why
+    Plan(peers::PlanArgs),
+    /// End the running node in order
+    Leave(peers::LeaveArgs),
     /// Keep `up` running with systemd
     #[command(subcommand)]
     Service(service::Command),
@@ -79,6 +89,10 @@ fn dispatch(program: Program) -> Result<ExitCode, Failure> {
     match program.command {
         Command::Up(args) => up::run(&session, &args),
         Command::Serve(args) => serve::run(&session, &args),
+        Command::Swarm(command) => swarm::run(&session, &command),
+        Command::Peers => peers::peers(&session),
+        Command::Plan(args) => peers::plan(&session, &args),
+        Command::Leave(args) => peers::leave(&session, &args),
         Command::Service(command) => service::run(&session, &command),
         Command::Run(args) => run::run(&session, &args),
         Command::Chat(args) => chat::run(&session, &args),

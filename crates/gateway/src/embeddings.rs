@@ -43,6 +43,7 @@ pub(crate) async fn embeddings(
     }
     // Dropped with this future when the client goes away.
     let (_waits, still_waits) = oneshot::channel::<()>();
+    let computes = Arc::clone(&model);
     let (vectors, tokens) = blocking(move || embed(&*model, &inputs, still_waits)).await?;
     let data = vectors.into_iter().enumerate().map(|(index, vector)| {
         let embedding = match is_base64 {
@@ -57,7 +58,9 @@ pub(crate) async fn embeddings(
         "model": card.name,
         "usage": { "prompt_tokens": tokens, "total_tokens": tokens },
     });
-    Ok((reply::headers(&card, None), body::json(&body)).into_response())
+    let mut headers = reply::headers(&card, None);
+    reply::add_route(&mut headers, &*computes);
+    Ok((headers, body::json(&body)).into_response())
 }
 
 fn embed(

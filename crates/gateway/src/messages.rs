@@ -60,6 +60,7 @@ async fn answer(
     let Ask { model, mut request, stream, tools } = ask::ask(&body::read(body).await?)?;
     caller.salt_request(&mut request);
     let model = app.open(Some(model)).await?;
+    let computes = Arc::clone(&model);
     let meter = Meter::new(&app.metrics, &model.card().name);
     let phase = app.phase.clone();
     let start = move || {
@@ -72,10 +73,11 @@ async fn answer(
         let heading = Heading { birth, model: model.card().name.clone(), stop_sequences };
         Ok((heading, headers, Answers::start(model, vec![request], phase, meter)?, parser))
     };
-    let (heading, headers, mut answers, parser) = blocking(start).await?;
+    let (heading, mut headers, mut answers, parser) = blocking(start).await?;
     let is_whole = answers.whole();
     // The status is only sent once it is known that there is an answer.
     let (_, first) = answers.next().await?;
+    reply::add_route(&mut headers, &*computes);
     let mut response = match stream {
         true => {
             let events = stream::events(heading, answers, parser, first);

@@ -12,7 +12,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::{Stream, stream};
 use serde_json::{Value, json};
-use shoal_base::{FinishReason, Generate, ModelCard, Request, Timings, TokenEvent, Usage};
+use shoal_base::{FinishReason, Generate, ModelCard, Request, Route, Timings, TokenEvent, Usage};
 
 use crate::answer::Answers;
 use crate::app::{App, blocking};
@@ -141,6 +141,7 @@ pub(crate) async fn reply(
 ) -> Result<Response, ApiError> {
     order.prompts.iter_mut().for_each(|request| caller.salt_request(request));
     let model = app.open(order.model.clone()).await?;
+    let computes = Arc::clone(&model);
     let meter = Meter::new(&app.metrics, &model.card().name);
     let (stream, phase) = (order.stream, app.phase.clone());
     let start = move || {
@@ -153,10 +154,11 @@ pub(crate) async fn reply(
         let choices = vec![choice; requests.len()];
         Ok((heading, headers, Answers::start(model, requests, phase, meter)?, choices))
     };
-    let (heading, headers, mut answers, choices) = blocking(start).await?;
+    let (heading, mut headers, mut answers, choices) = blocking(start).await?;
     let is_whole = answers.whole();
     // The status is only sent once it is known that there is an answer.
     let first = answers.next().await?;
+    add_route(&mut headers, &*computes);
     let mut response = match stream {
         true => {
             let events = events(heading, choices, answers, first);
@@ -177,13 +179,25 @@ pub(crate) fn headers(card: &ModelCard, request: Option<&Request>) -> HeaderMap 
         headers.insert(HeaderName::from_static(name), value);
     };
     add("x-shoal-package", card.package.to_string());
-    add("x-shoal-route", "local".to_owned());
     add("x-shoal-verification", "none".to_owned());
-    add("x-shoal-privacy", "local".to_owned());
     if let Some(request) = request {
         add("x-shoal-seed", request.sampling.seed.to_string());
     }
     headers
+}
+
+/// Headers that say where it was computed. Known when there is a first event, not before.
+pub(crate) fn add_route(headers: &mut HeaderMap, model: &dyn Generate) {
+    let (route, privacy) = match model.route() {
+        Route::Local => (HeaderValue::from_static("local"), "local"),
+        Route::Nodes(nodes) => {
+            let route = HeaderValue::from_str(&nodes);
+            (route.expect("digits, letters and punctuation"), "none")
+        }
+    };
+    headers.insert(HeaderName::from_static("x-shoal-route"), route);
+    let privacy = HeaderValue::from_static(privacy);
+    headers.insert(HeaderName::from_static("x-shoal-privacy"), privacy);
 }
 
 async fn whole(

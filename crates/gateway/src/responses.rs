@@ -40,6 +40,7 @@ pub(crate) async fn responses(
     let Ask { model, mut request, stream, tools, echo } = ask::ask(&body::read(body).await?)?;
     caller.salt_request(&mut request);
     let model = app.open(model).await?;
+    let computes = Arc::clone(&model);
     let meter = Meter::new(&app.metrics, &model.card().name);
     let phase = app.phase.clone();
     let start = move || {
@@ -52,10 +53,11 @@ pub(crate) async fn responses(
         let building = Building { items, voice: Voice::new(parser) };
         Ok((headers, Answers::start(model, vec![request], phase, meter)?, building))
     };
-    let (headers, mut answers, mut building) = blocking(start).await?;
+    let (mut headers, mut answers, mut building) = blocking(start).await?;
     let is_whole = answers.whole();
     // The status is only sent once it is known that there is an answer.
     let (_, first) = answers.next().await?;
+    reply::add_route(&mut headers, &*computes);
     let mut response = match stream {
         true => {
             let whole = building.add(first);

@@ -14,6 +14,7 @@ use crate::endpoint::Bounds;
 use crate::handshake::Greeted;
 use crate::limits::{CONTROL_QUEUE, DECODE_QUEUE, PREFILL_QUEUE, RECEIVED_QUEUE};
 use crate::read::{Reading, lost};
+use crate::upload::Upload;
 use crate::write::write_all;
 use crate::{NetError, endpoint};
 
@@ -109,6 +110,7 @@ struct Shared {
     peer: NodeId,
     quic: Quic,
     bounds: Bounds,
+    upload: Arc<Upload>,
     /// The first thing that went wrong.
     failure: Mutex<Option<NetError>>,
 }
@@ -142,9 +144,9 @@ impl Shared {
 
 impl Connection {
     /// Starts what reads and writes.
-    pub(crate) fn start(quic: Quic, greeted: Greeted, bounds: Bounds) -> Self {
+    pub(crate) fn start(quic: Quic, greeted: Greeted, bounds: Bounds, upload: Arc<Upload>) -> Self {
         let Greeted { peer, version, hello, sending, control } = greeted;
-        let shared = Arc::new(Shared { peer, quic, bounds, failure: Mutex::new(None) });
+        let shared = Arc::new(Shared { peer, quic, bounds, upload, failure: Mutex::new(None) });
         let mut streams = sending.into_iter();
         let queues = StreamKind::ALL.map(|kind| {
             let (queue, waiting) = mpsc::channel(kind.queue());
@@ -257,6 +259,11 @@ async fn write(
 ) {
     let progress = shared.bounds.progress;
     while let Some(bytes) = waiting.recv().await {
+        match kind {
+            // Leases and signs of life cannot wait.
+            StreamKind::Control => shared.upload.count(bytes.len()),
+            StreamKind::Decode | StreamKind::Prefill => shared.upload.wait(bytes.len()).await,
+        }
         if let Err(error) = write_all(&mut stream, shared.peer, kind, &bytes, progress).await {
             shared.fail(error);
             return;

@@ -17,6 +17,7 @@ use crate::limits::{
     ALPN, CONNECTION_WINDOW, HANDSHAKE, IDLE, KEEP_ALIVE, PAYLOAD_BYTES_MAX, PROGRESS,
     STREAM_WINDOW, STREAMS,
 };
+use crate::upload::Upload;
 use crate::{Connection, NetError, PeerAddress};
 
 /// Name and version of the program, for people.
@@ -57,13 +58,21 @@ pub struct EndpointConfig {
     pub payload_bytes_max: u32,
     /// How long a message may take from its first byte, besides what its length allows.
     pub progress: Duration,
+    /// Most bytes per second to send, over all connections; `None`: no bound.
+    pub upload_bytes_per_s: Option<u64>,
 }
 
 impl EndpointConfig {
     /// The defaults.
     #[must_use]
     pub fn new(key: SecretKey, listen: SocketAddr) -> Self {
-        Self { key, listen, payload_bytes_max: PAYLOAD_BYTES_MAX, progress: PROGRESS }
+        Self {
+            key,
+            listen,
+            payload_bytes_max: PAYLOAD_BYTES_MAX,
+            progress: PROGRESS,
+            upload_bytes_per_s: None,
+        }
     }
 }
 
@@ -73,6 +82,7 @@ pub struct Endpoint {
     inner: iroh::Endpoint,
     hello: Arc<RwLock<Hello>>,
     bounds: Bounds,
+    upload: Arc<Upload>,
 }
 
 /// What is taken from a peer.
@@ -129,9 +139,10 @@ impl Endpoint {
             certificate: None,
             revocation: 0,
         };
-        let EndpointConfig { payload_bytes_max, progress, .. } = config;
+        let EndpointConfig { payload_bytes_max, progress, upload_bytes_per_s, .. } = config;
         let hello = Arc::new(RwLock::new(hello));
-        Ok(Self { inner, hello, bounds: Bounds { payload_bytes_max, progress } })
+        let upload = Arc::new(Upload::new(upload_bytes_per_s));
+        Ok(Self { inner, hello, bounds: Bounds { payload_bytes_max, progress }, upload })
     }
 
     /// Its node.
@@ -195,7 +206,9 @@ impl Endpoint {
         let hello = self.hello.read().unwrap_or_else(PoisonError::into_inner).clone();
         let greeted = greet(&quic, peer, hello, self.bounds.progress);
         match tokio::time::timeout(HANDSHAKE, greeted).await {
-            Ok(Ok(greeted)) => Ok(Connection::start(quic, greeted, self.bounds)),
+            Ok(Ok(greeted)) => {
+                Ok(Connection::start(quic, greeted, self.bounds, Arc::clone(&self.upload)))
+            }
             Ok(Err(error)) => {
                 close(&quic, &error);
                 Err(error)

@@ -16,6 +16,7 @@ mod error;
 mod handshake;
 pub mod limits;
 mod read;
+mod upload;
 mod write;
 
 pub use address::{AddressError, PeerAddress};

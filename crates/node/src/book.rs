@@ -125,12 +125,6 @@ impl Book {
         signed
     }
 
-    /// Signs what this node says about itself for the last time.
-    pub(crate) fn sign(&mut self, body: Descriptor) -> Signed<Descriptor> {
-        self.sequence = self.sequence.max(body.sequence);
-        self.key.sign(body)
-    }
-
     /// What it says has changed: it is said again before long.
     pub(crate) fn announce_soon(&mut self) {
         self.announce_at = self.announce_at.min(self.announced_at + ANNOUNCE_SOON);

@@ -18,7 +18,7 @@ use shoal_swarm::{
     HeadEffect, HeadEvent, Holding, Moment, Output, Stage, StageConfig, StageEffect, StageEvent,
     Submission,
 };
-use shoal_wire::{FaultCode, Message, NodeId, Offer, RequestId, RingId};
+use shoal_wire::{FaultCode, MemberState, Message, NodeId, Offer, RequestId, RingId};
 use tokio::sync::mpsc;
 
 use crate::book::Book;
@@ -86,7 +86,8 @@ pub(crate) struct Driver {
     holdings: BTreeMap<PackageId, Holding>,
     speeds: BTreeMap<PackageId, Speed>,
     memory_free_bytes: u64,
-    is_leaving: bool,
+    /// Whether others are to count on this node.
+    state: MemberState,
     /// What was last said of the layers here.
     offered: Vec<Offer>,
     slots: BTreeMap<RingId, Slot>,
@@ -116,7 +117,7 @@ impl Driver {
             holdings: BTreeMap::new(),
             speeds: BTreeMap::new(),
             memory_free_bytes: 0,
-            is_leaving: false,
+            state: MemberState::Active,
             offered: Vec::new(),
             slots: BTreeMap::new(),
             plan_at: Moment(0),

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use shoal_base::PackageId;
 use shoal_net::PeerAddress;
 use shoal_store::{NodeFolder, StoreError};
-use shoal_swarm::{Door, Moment, Pass};
+use shoal_swarm::{Door, JoinError, Moment, Pass};
 use shoal_wire::{CertificateChain, Descriptor, Message, NodeId, SwarmRole, duties};
 
 use crate::limits::{KNOWN_MAX, STRANGER_FOR, STRANGER_MESSAGES_MAX, STRANGERS_MAX};
@@ -75,6 +75,9 @@ impl Membership {
             return true;
         }
         self.passes.remove(&peer);
+        if matches!(pass, Some(Err(JoinError::Revoked))) {
+            return false;
+        }
         if self.strangers.len() >= STRANGERS_MAX && !self.strangers.contains_key(&peer) {
             return false;
         }

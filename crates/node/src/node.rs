@@ -44,6 +44,8 @@ pub struct NodeConfig {
     pub heads: Vec<NodeId>,
     /// What the owner allows.
     pub stage: StageConfig,
+    /// Most bytes per second to send; `None`: no bound.
+    pub upload_bytes_per_s: Option<u64>,
 }
 
 impl NodeConfig {
@@ -52,7 +54,7 @@ impl NodeConfig {
     pub fn new(secret: [u8; 32], listen: SocketAddr) -> Self {
         // Who may lead was named by the owner, so one of them may have everything.
         let stage = StageConfig { head_share_percent: 100, ..StageConfig::default() };
-        Self { secret, listen, heads: Vec::new(), stage }
+        Self { secret, listen, heads: Vec::new(), stage, upload_bytes_per_s: None }
     }
 }
 
@@ -96,6 +98,23 @@ impl Default for HeadOptions {
     }
 }
 
+/// Memory that layers of a package take on a node that serves them.
+#[must_use]
+pub fn serve_bytes(package: &Package, layers: LayerRange, options: ServeOptions) -> u64 {
+    let range = u32::from(layers.first)..u32::from(layers.end);
+    let is_ours = |kind: BlobKind| matches!(kind, BlobKind::Layer(index) if range.contains(&index));
+    let blobs = package.manifest().blobs.iter().filter(|blob| is_ours(blob.kind));
+    let weights: u64 = blobs.map(|blob| blob.bytes).sum();
+    let architecture = &package.manifest().architecture;
+    let page = Stage::page_bytes(architecture, usize::from(layers.count())) as u64;
+    weights + page * pages(options) as u64
+}
+
+/// Each request wastes at most one page.
+fn pages(options: ServeOptions) -> usize {
+    (options.cache_tokens as usize).div_ceil(CHUNK) + options.sequences as usize
+}
+
 /// A running node. Dropping it stops it.
 #[derive(Debug)]
 pub struct Node {
@@ -122,10 +141,13 @@ impl Node {
     pub fn start_member(
         folder: NodeFolder,
         listen: SocketAddr,
-        stage: StageConfig,
+        upload_bytes_per_s: Option<u64>,
     ) -> Result<Self, NodeError> {
         let state = State::read(&folder)?.ok_or(NodeError::NoMember)?;
-        let config = NodeConfig { secret: folder.secret()?, listen, heads: Vec::new(), stage };
+        let secret = folder.secret()?;
+        // A head has its share of the caches, as others want theirs.
+        let stage = StageConfig::default();
+        let config = NodeConfig { secret, listen, heads: Vec::new(), stage, upload_bytes_per_s };
         Self::begin(config, Some((folder, state)))
     }
 
@@ -146,7 +168,10 @@ impl Node {
             }
             None => None,
         };
-        let endpoint = Endpoint::bind(EndpointConfig::new(secret, config.listen));
+        let upload_bytes_per_s = config.upload_bytes_per_s;
+        let endpoint =
+            EndpointConfig { upload_bytes_per_s, ..EndpointConfig::new(secret, config.listen) };
+        let endpoint = Endpoint::bind(endpoint);
         let endpoint = runtime.block_on(endpoint)?;
         let address = PeerAddress { node: endpoint.node(), sockets: endpoint.sockets() };
         let (events, arrived) = mpsc::channel(ARRIVED_QUEUE);
@@ -183,8 +208,7 @@ impl Node {
     ) -> Result<(), NodeError> {
         let isa = options.isa.map_or_else(Isa::choose, Ok).map_err(LoadError::from)?;
         let kernels = Kernels::new(isa, options.threads.max(1)).map_err(LoadError::from)?;
-        // Each request wastes at most one page.
-        let pages = (options.cache_tokens as usize).div_ceil(CHUNK) + options.sequences as usize;
+        let pages = pages(options);
         let range = u32::from(layers.first)..u32::from(layers.end);
         let mut stage = Stage::load(Arc::new(kernels), package, range, pages)?;
         let width = package.manifest().architecture.model_width;

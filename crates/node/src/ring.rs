@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use shoal_base::{
-    EventSink, Generate, GenerateError, Generation, Grammar, ModelCard, Prompt, Request, TokenId,
+    EventSink, Generate, GenerateError, Generation, Grammar, ModelCard, Prompt, Request, Route,
+    TokenId,
 };
 use shoal_engine::{Accepted, Intake};
 use shoal_swarm::Plan;
@@ -15,6 +16,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::driver::{Command, Submit};
 use crate::head::Asked;
 use crate::limits::{OPEN_MAX, RETRY_AFTER_MS};
+
+/// Digits of a node's id in a route: enough to tell the nodes of a swarm apart.
+const NODE_DIGITS: usize = 16;
 
 /// What a console shows of a ring.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -87,6 +91,16 @@ impl Drop for RingHead {
 impl Generate for RingHead {
     fn card(&self) -> &ModelCard {
         self.intake.card()
+    }
+
+    fn route(&self) -> Route {
+        let stages = self.status().stages;
+        let stage = |stage: &RouteStage| {
+            let (node, layers) = (stage.node.to_string(), stage.layers);
+            format!("{}:{}-{}", &node[..NODE_DIGITS], layers.first, layers.end - 1)
+        };
+        let stages: Vec<String> = stages.iter().map(stage).collect();
+        Route::Nodes(if stages.is_empty() { "swarm".to_owned() } else { stages.join(",") })
     }
 
     fn submit(

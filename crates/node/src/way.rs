@@ -82,11 +82,12 @@ impl Planned {
 }
 
 impl Way {
-    /// Looks again. A route to move to, when there is one that is so much better.
+    /// Looks again. A route to move to from the one in use, when there is one that is so much
+    /// better.
     pub(crate) fn look(
         &mut self,
         (members, me): (&Members, NodeId),
-        is_ready: bool,
+        in_use: Option<&[RouteStage]>,
         now: Moment,
     ) -> Option<Vec<RouteStage>> {
         let Self::Planned(planned) = self else {
@@ -100,7 +101,9 @@ impl Way {
             }
         };
         planned.best = planner.plans(&mut SystemRandom).map(|mut plans| plans.swap_remove(0));
-        if !is_ready || planned.move_at > now {
+        let in_use = in_use?;
+        planned.route = in_use.iter().map(|stage| RouteStage { shadow: None, ..*stage }).collect();
+        if planned.move_at > now {
             return None;
         }
         let better = planner.better(&planned.route, &mut SystemRandom)?;
@@ -158,14 +161,7 @@ impl Scout for Scouting<'_> {
             Way::Planned(planned) => {
                 let (members, me) = self.members;
                 let planner = planned.planner(members, me, excluded).ok()?;
-                let spare = planner.spares(layers).into_iter().next()?;
-                // The route is what the ring runs on now.
-                for stage in planned.route.iter_mut().filter(|stage| stage.layers == layers) {
-                    if excluded.contains(&stage.node) {
-                        stage.node = spare;
-                    }
-                }
-                Some(spare)
+                planner.spares(layers).into_iter().next()
             }
         }
     }

@@ -197,7 +197,7 @@ impl Door {
             return Renewal::No;
         };
         self.asked = Some(*next);
-        Renewal::Ask(*next, RenewRequest { certificate: self.own.clone() })
+        Renewal::Ask(*next, Box::new(RenewRequest { certificate: self.own.clone() }))
     }
 
     /// The answer to a request for renewal. Says whether it is taken: it has to come from the one
@@ -234,7 +234,7 @@ pub enum Renewal {
     /// There is a new one: keep it and say so.
     Done,
     /// Ask this node.
-    Ask(NodeId, RenewRequest),
+    Ask(NodeId, Box<RenewRequest>),
 }
 
 /// The certificate of the node on which a swarm was made.

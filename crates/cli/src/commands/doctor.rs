@@ -9,7 +9,7 @@ use shoal_store::{Health, Store};
 use crate::config;
 use crate::failure::{Code, Failure};
 use crate::session::Session;
-use crate::{interrupt, measure, memory, output};
+use crate::{interrupt, measure, memory, output, swarming};
 
 /// Arguments of `shoal doctor`.
 #[derive(Debug, clap::Args)]
@@ -49,6 +49,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
     let (total, available) = (memory::total_bytes(), memory::available_bytes());
     let isas: Vec<&str> = Isa::available().map(Isa::name).collect();
     let config = session.home.join(config::FILE_NAME);
+    let swarm = swarming::health(session)?;
     let report = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "isa": Isa::choose()?.name(),
@@ -64,6 +65,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
         "imports_running": health.imports,
         "download_bytes": health.download_bytes,
         "free_bytes": health.free_bytes,
+        "swarm": swarm,
         "repairs": done,
         "problems": problems,
     });
@@ -71,6 +73,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
         true => output::json(&report)?,
         false => {
             print(&report)?;
+            swarming::health_lines(&swarm).iter().try_for_each(|line| output::line(line))?;
             done.drain(..).try_for_each(|line| output::line(&format!("repaired       {line}")))?;
             problems.iter().try_for_each(|line| output::line(&format!("PROBLEM        {line}")))?;
         }

@@ -1,19 +1,28 @@
-//! `shoal serve`: layers of a model, computed for the heads that were named.
+//! `shoal serve`: layers of a model, computed for the members of a swarm, or for the heads that
+//! were named.
 
 use std::io::Read as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::str::FromStr;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
-use shoal_base::Digest;
-use shoal_node::{Node, NodeConfig, NodeId, ServeOptions};
+use shoal_base::{Digest, PackageId};
+use shoal_model::package::Package;
+use shoal_node::{LayerRange, Node, NodeConfig, NodeId, ServeOptions, serve_bytes};
 
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::models::{self, ModelName};
 use crate::session::Session;
-use crate::{interrupt, nodes, output, progress};
+use crate::swarming::{self, Member};
+use crate::{interrupt, memory, nodes, output, progress};
+
+/// How long to wait for what other members hold.
+const HEAR_FOR: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Arguments of `shoal serve`.
 #[derive(Debug, clap::Args)]
@@ -21,18 +30,26 @@ pub(crate) struct Args {
     #[command(flatten)]
     name: ModelName,
 
-    /// Layers to compute, the first and the last, counted from 0: 0-11; all unless given
-    #[arg(long, value_name = "A-B")]
-    layers: Option<Span>,
+    /// Layers to compute, the first and the last, counted from 0: 0-11; `auto`: as many as fit into
+    /// the memory, those first that few others have
+    #[arg(long, value_name = "auto|A-B", default_value = "auto")]
+    layers: Layers,
+
+    /// Memory for weights and caches; most of what is free unless given
+    #[arg(long, value_name = "MIB")]
+    memory: Option<NonZeroU32>,
+
+    /// Most that is sent to other nodes, in kilobytes (1000 bytes) per second; no bound unless given
+    #[arg(long, value_name = "KB_PER_S")]
+    max_upload: Option<NonZeroU32>,
 
     /// Address and port to listen on for other nodes; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::new(
-        IpAddr::V4(Ipv4Addr::LOCALHOST), 0
-    ))]
+    #[arg(long, value_name = "ADDRESS", default_value_t = swarming::LISTEN)]
     listen: SocketAddr,
 
-    /// Node that may ask for these layers, as often as wanted; nobody else may connect
-    #[arg(long, value_name = "NODE", required = true)]
+    /// Node that may ask for these layers, as often as wanted; nobody else may connect. Without it
+    /// the members of the swarm may
+    #[arg(long, value_name = "NODE")]
     head: Vec<HeadId>,
 
     /// Tokens kept for all requests together
@@ -42,6 +59,24 @@ pub(crate) struct Args {
     /// End when standard input ends, so that whoever started this is not outlived
     #[arg(long)]
     until_stdin_ends: bool,
+}
+
+/// Which layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layers {
+    Auto,
+    Span(Span),
+}
+
+impl FromStr for Layers {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            _ => text.parse().map(Self::Span),
+        }
+    }
 }
 
 /// The first and the last layer.
@@ -76,36 +111,47 @@ impl FromStr for HeadId {
     }
 }
 
+/// What serves, and for whom.
+enum Serving {
+    /// Heads that were named.
+    Named(Box<Node>),
+    /// The members of a swarm.
+    Member(Member),
+}
+
+impl Serving {
+    fn node(&self) -> &Node {
+        match self {
+            Self::Named(node) => node,
+            Self::Member(member) => &member.node,
+        }
+    }
+}
+
 /// Runs the command.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
     let package = models::find(session, &args.name.model)?;
     let count = nodes::layer_count(&package)?;
-    let span = args.layers.unwrap_or(Span { first: 0, last: count - 1 });
-    if span.last >= count {
-        let Span { first, last } = span;
+    if let Layers::Span(Span { first, last }) = args.layers
+        && last >= count
+    {
         let message = format!("layers {first}-{last}, the package has 0-{}", count - 1);
         return Err(Failure::usage(message));
     }
-    let layers = nodes::range(span.first, span.last + 1)?;
-    let mut config = NodeConfig::new(nodes::secret()?, args.listen);
-    config.heads = args.head.iter().map(|head| head.0).collect();
-    let node = Node::start(config)?;
-    let busy = progress::busy(&format!("loading {}", args.name.model), session.json);
+    let (asked, asks) = channel();
+    let serving = start(session, args, asked.clone())?;
     let options = ServeOptions {
         threads: session.threads,
         cache_tokens: args.cache_tokens,
         ..ServeOptions::default()
     };
-    node.serve(&package, layers, options)?;
+    let (layers, free) = choose(args, &serving, &package, options)?;
+    let busy = progress::busy(&format!("loading {}", args.name.model), session.json);
+    serving.node().serve(&package, layers, options)?;
+    serving.node().set_memory_free(free)?;
     busy.finish_and_clear();
     interrupt::watch();
-    let address = node.address().to_string();
-    let Span { first, last } = span;
-    match session.json {
-        true => output::json(&json!({ "node": address, "layers": [first, last] }))?,
-        false => output::text(&format!("node    {address}\nlayers  {first}-{last}\n"))?,
-    }
-    let (asked, asks) = channel();
+    say(session, serving.node(), layers)?;
     if args.until_stdin_ends {
         let ended = asked.clone();
         std::thread::spawn(move || {
@@ -120,8 +166,82 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
     });
     // The sender lives as long as the guard.
     let _ = asks.recv();
-    drop(node);
+    if let Serving::Member(member) = serving {
+        member.leave(swarming::DRAIN);
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+fn start(session: &Session, args: &Args, ended: Sender<()>) -> Result<Serving, Failure> {
+    let upload_bytes_per_s = args.max_upload.map(|kilobytes| u64::from(kilobytes.get()) * 1000);
+    if !args.head.is_empty() {
+        let mut config = NodeConfig::new(nodes::secret()?, args.listen);
+        config.heads = args.head.iter().map(|head| head.0).collect();
+        config.upload_bytes_per_s = upload_bytes_per_s;
+        return Ok(Serving::Named(Box::new(Node::start(config)?)));
+    }
+    if !swarming::is_member(session) {
+        let message = "this data folder is in no swarm: join one with `shoal swarm join`, or name \
+                       who may ask with --head NODE";
+        return Err(Failure::usage(message));
+    }
+    let member = Member::start(session, args.listen, upload_bytes_per_s, ended);
+    member.map(Serving::Member)
+}
+
+/// The layers to serve, and how much memory is left.
+fn choose(
+    args: &Args,
+    serving: &Serving,
+    package: &Package,
+    options: ServeOptions,
+) -> Result<(LayerRange, u64), Failure> {
+    let count = nodes::layer_count(package)?;
+    let available = memory::available_bytes().map(|bytes| bytes / 10 * 8);
+    let given = args.memory.map(|mib| u64::from(mib.get()) << 20);
+    let budget = given.or(available).unwrap_or(u64::MAX);
+    let cost = |layers: LayerRange| serve_bytes(package, layers, options);
+    let layers = match args.layers {
+        Layers::Span(span) => nodes::range(span.first, span.last + 1)?,
+        Layers::Auto => {
+            let each = cost(nodes::range(0, count)?).div_ceil(u64::from(count)).max(1);
+            let fitting = u16::try_from(budget / each).unwrap_or(u16::MAX).min(count).max(1);
+            let held = match (fitting < count, serving) {
+                (true, Serving::Member(member)) => held_by_others(member, package.id())?,
+                _ => Vec::new(),
+            };
+            let first = nodes::least_held(count, fitting, &held);
+            nodes::range(first, first + fitting)?
+        }
+    };
+    let needed = cost(layers);
+    if needed > budget {
+        let (needed, budget) = (output::bytes(needed), output::bytes(budget));
+        let message = format!("these layers and their caches take {needed}, there is {budget}");
+        return Err(Failure::new(Code::NoRoom, message));
+    }
+    Ok((layers, budget - needed))
+}
+
+/// What others hold, once somebody has been heard of, or after a short while.
+fn held_by_others(member: &Member, package: PackageId) -> Result<Vec<LayerRange>, Failure> {
+    let started = Instant::now();
+    loop {
+        let held = member.node.loaded_elsewhere(package)?;
+        if !held.is_empty() || started.elapsed() > HEAR_FOR {
+            return Ok(held);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn say(session: &Session, node: &Node, layers: LayerRange) -> Result<(), Failure> {
+    let address = node.address().to_string();
+    let (first, last) = (layers.first, layers.end - 1);
+    match session.json {
+        true => output::json(&json!({ "node": address, "layers": [first, last] })),
+        false => output::text(&format!("node    {address}\nlayers  {first}-{last}\n")),
+    }
 }
 
 #[cfg(test)]
@@ -132,6 +252,7 @@ mod tests {
     fn spans_are_two_numbers_in_order() {
         assert_eq!("0-11".parse(), Ok(Span { first: 0, last: 11 }));
         assert_eq!("3-3".parse(), Ok(Span { first: 3, last: 3 }));
+        assert_eq!("auto".parse(), Ok(Layers::Auto));
         for wrong in ["", "3", "3-", "-3", "4-3", "0-65536", "a-b", "0-1-2"] {
             assert!(wrong.parse::<Span>().is_err(), "{wrong}");
         }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -15,9 +15,11 @@ use shoal_model::package::Package;
 use crate::failure::{Code, Failure};
 use crate::import::name_of;
 use crate::kept::Kept;
+use crate::over_swarm::{Choice, OverSwarm};
 use crate::serving::OnDemand;
 use crate::session::Session;
 use crate::split::Split;
+use crate::swarming::{self, Member};
 use crate::{embedded, interrupt, models, output, progress};
 
 const PORT: u16 = 11400;
@@ -62,6 +64,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", conflicts_with = "keep_alive_s")]
     nodes: Option<std::num::NonZeroU16>,
 
+    /// In a swarm: who computes; `auto` takes whoever is faster by what was measured
+    #[arg(long, default_value = "auto", conflicts_with = "nodes")]
+    route: Choice,
+
+    /// In a swarm: address and port to listen on for other nodes; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value_t = swarming::LISTEN)]
+    swarm_listen: SocketAddr,
+
     /// How long open answers may go on after Ctrl-C or SIGTERM before they are cut
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     drain_s: u32,
@@ -81,9 +91,11 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
     let packages = packages(session, args)?;
     let names: Vec<String> = packages.iter().map(|(name, _)| name.clone()).collect();
     let busy = progress::busy(&format!("loading {}", names[0]), session.json);
-    let (served, first) = Served::start(session, args, packages)?;
+    let (asked, asks) = channel();
+    let (served, first) = Served::start(session, args, packages, asked.clone())?;
     let chat = first.as_ref().is_some_and(|engine| engine.card().chat);
-    let speed = first.and_then(|engine| expected_speed(&*engine));
+    let speed = first.filter(|_| served.is_here()).and_then(|engine| expected_speed(&*engine));
+    served.expect(names.first(), speed);
     busy.finish_and_clear();
     let has_keys = keys.is_some();
     let kept = Kept::open(session)?;
@@ -101,10 +113,10 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
             "address": screen.address.to_string(),
             "models": screen.names,
             "decode_tokens_per_s": screen.speed,
+            "node": served.node(),
         }))?,
-        false => output::text(&screen.text())?,
+        false => output::text(&screen.text(served.node()))?,
     }
-    let (asked, asks) = channel();
     let _guard = interrupt::on_ask(move || {
         // The command is gone already when nobody receives it.
         let _ = asked.send(());
@@ -121,6 +133,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
         }
     }
     let all_finished = gateway.stop(Duration::from_secs(args.drain_s.into()));
+    served.leave();
     if !all_finished {
         output::note("some answers were cut; their clients have been told");
     }
@@ -147,6 +160,8 @@ enum Served {
     Here(Arc<OnDemand>),
     /// Other processes of this machine.
     Split(Arc<Split>),
+    /// Members of a swarm, or this process.
+    Swarm(Arc<OverSwarm>),
 }
 
 impl Served {
@@ -155,7 +170,19 @@ impl Served {
         session: &Session,
         args: &Args,
         packages: Vec<(String, Package)>,
+        ended: Sender<()>,
     ) -> Result<(Self, Option<Arc<dyn Generate>>), Failure> {
+        if args.nodes.is_none() && args.route != Choice::Here && swarming::is_member(session) {
+            let member = Member::start(session, args.swarm_listen, None, ended)?;
+            let options = models::engine_options(session, args.kv_cache_mib)?;
+            let models = OverSwarm::start(session, member, packages, options, args.route)?;
+            let first = models.first();
+            return Ok((Self::Swarm(Arc::new(models)), first));
+        }
+        if args.route == Choice::Swarm {
+            let message = "this data folder is in no swarm: join one with `shoal swarm join`";
+            return Err(Failure::usage(message));
+        }
         let Some(count) = args.nodes else {
             let options = models::engine_options(session, args.kv_cache_mib)?;
             let models = OnDemand::new(packages, options);
@@ -171,13 +198,44 @@ impl Served {
         match self {
             Self::Here(models) => Arc::clone(models) as Arc<dyn Models>,
             Self::Split(split) => Arc::clone(split) as Arc<dyn Models>,
+            Self::Swarm(swarm) => Arc::clone(swarm) as Arc<dyn Models>,
+        }
+    }
+
+    /// Whether the first model can be measured now: it is computed by processes that are there.
+    fn is_here(&self) -> bool {
+        match self {
+            Self::Here(_) | Self::Split(_) => true,
+            Self::Swarm(swarm) => swarm.computes(),
+        }
+    }
+
+    /// Remembers how fast a model is here.
+    fn expect(&self, name: Option<&String>, speed: Option<f64>) {
+        if let (Self::Swarm(swarm), Some(name), Some(speed)) = (self, name, speed) {
+            swarm.expect(name, speed);
+        }
+    }
+
+    /// Who and where this node is for others.
+    fn node(&self) -> Option<String> {
+        match self {
+            Self::Swarm(swarm) => Some(swarm.address()),
+            _ => None,
+        }
+    }
+
+    /// Leaves the swarm in order.
+    fn leave(&self) {
+        if let Self::Swarm(swarm) = self {
+            swarm.leave();
         }
     }
 }
 
 /// Tokens per second of one short answer, measured on the engine itself; none, when it fails or is
 /// too short to say.
-fn expected_speed(engine: &dyn Generate) -> Option<f64> {
+pub(crate) fn expected_speed(engine: &dyn Generate) -> Option<f64> {
     let mut request = Request::new(Prompt::Text("a".to_owned()));
     request.sampling.temperature = 0.0;
     request.stop.tokens_max = Some(SPEED_TOKENS);
@@ -217,8 +275,9 @@ struct Screen {
 }
 
 impl Screen {
-    fn text(&self) -> String {
+    fn text(&self, node: Option<String>) -> String {
         let Self { address, names, .. } = self;
+        let node = node.map_or(String::new(), |node| format!("node     {node}\n"));
         let key = if self.has_keys { " -H \"Authorization: Bearer $KEY\"" } else { "" };
         let first = names.first().map_or("", String::as_str);
         let (path, body) = match self.chat {
@@ -235,7 +294,7 @@ impl Screen {
         // Single quotes end at a single quote.
         let body = body.to_string().replace('\'', "'\\''");
         format!(
-            "console  http://{address}/\nAPI      http://{address}/v1\nmodels   {}\n{speed}\n\
+            "console  http://{address}/\nAPI      http://{address}/v1\nmodels   {}\n{speed}{node}\n\
              curl http://{address}/v1/{path}{key} \\\n  -d '{body}'\n\nCtrl-C ends it.\n",
             names.join(", "),
         )

@@ -6,6 +6,7 @@ mod damage;
 mod imports;
 mod interrupts;
 mod measures;
+mod members;
 mod pulls;
 mod real_models;
 mod runs;

@@ -180,7 +180,7 @@ fn layers_and_leaders_that_make_no_sense_are_refused() {
     serve("0-2", &leader).failed(2, "layers 0-2, the package has 0-1");
     serve("1-0", &leader).failed(2, "the smaller first");
     serve("0-1", "abc").failed(2, "64 lower-case hex digits");
-    home.run(&["serve", "-m", "tiny"]).failed(2, "--head");
+    home.run(&["serve", "-m", "tiny"]).failed(2, "--head NODE");
     home.run(&["up", "-m", "tiny", "--nodes", "3"]).failed(2, "3 nodes for the 2 layers");
 }
 

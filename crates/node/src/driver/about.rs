@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use shoal_swarm::{HeadEvent, Moment, Plan, PlanError, Planner, StageEvent, Want};
 use shoal_wire::{
-    Descriptor, LayerRange, List, MemberState, Message, NodeId, Offer, RingId, Signed, SwarmRole,
-    duties,
+    Descriptor, LayerRange, List, MemberState, Message, Offer, RingId, Signed, SwarmRole, duties,
 };
 
 use super::Driver;
@@ -21,9 +20,8 @@ impl Driver {
         let role = own.as_ref().map_or(SwarmRole::Serve, |chain| chain.certificate.body.role);
         let offers = if role < SwarmRole::Serve { Vec::new() } else { self.offers() };
         let stage = if offers.is_empty() { 0 } else { duties::STAGE };
-        let state = if self.is_leaving { MemberState::Draining } else { MemberState::Active };
         let about = About {
-            state,
+            state: self.state,
             duties: duties::HEAD | stage,
             certificate: own,
             memory_free_bytes: self.memory_free_bytes,
@@ -71,9 +69,10 @@ impl Driver {
         }
         let mut moves: Vec<(RingId, HeadEvent)> = Vec::new();
         for (ring, slot) in &mut self.slots {
-            let is_ready = slot.head.status().is_ready;
+            let status = slot.head.status();
+            let in_use = status.is_ready.then_some(&status.stages[..]);
             let members = (self.book.members(), self.me);
-            if let Some(stages) = slot.way.look(members, is_ready, now) {
+            if let Some(stages) = slot.way.look(members, in_use, now) {
                 moves.push((*ring, HeadEvent::Move(stages)));
             }
             slot.publish();
@@ -140,10 +139,9 @@ impl Driver {
 
     /// Begins to leave: no new leases, those there are end when their heads have moved.
     pub(crate) fn drain(&mut self, drain: Duration) {
-        self.is_leaving = true;
         let drain_ms = u32::try_from(drain.as_millis()).unwrap_or(u32::MAX);
         self.stage(StageEvent::Drain { drain_ms });
-        self.announce(None);
+        self.say(MemberState::Draining);
     }
 
     /// Leases of others at present.
@@ -153,19 +151,12 @@ impl Driver {
 
     /// Says that this node is gone on purpose.
     pub(crate) fn say_left(&mut self) {
-        self.announce(Some(MemberState::Left));
+        self.say(MemberState::Left);
     }
 
-    fn announce(&mut self, state: Option<MemberState>) {
-        let signed = match state {
-            Some(state) => {
-                let mut about = self.describe().body;
-                about.state = state;
-                about.sequence += 1;
-                self.book.sign(about)
-            }
-            None => self.describe(),
-        };
+    fn say(&mut self, state: MemberState) {
+        self.state = state;
+        let signed = self.describe();
         for peer in self.peers.present() {
             self.send_message(peer, Message::Descriptor(signed.clone()));
         }

@@ -246,7 +246,7 @@ impl Driver {
             Renewal::No => {}
             Renewal::Done => self.certificate_changed(),
             Renewal::Ask(node, request) => {
-                self.send_message(node, Message::RenewRequest(request));
+                self.send_message(node, Message::RenewRequest(*request));
             }
         }
         for (peer, ping) in self.links.due(now) {

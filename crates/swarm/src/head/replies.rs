@@ -95,6 +95,12 @@ impl Head {
         if end.generation != self.generation {
             return;
         }
+        let is_ours = self.nodes().contains(&from);
+        if is_ours && end.drain_ms > 0 && self.live.is_empty() && self.state == State::Ready {
+            // Nobody needs it: it need not wait for this ring.
+            self.rest(out);
+            return;
+        }
         // A node that leaves still serves: it is replaced only if somebody else can take over.
         let is_stage = self.links.iter().find(|link| link.stage.node == from);
         let layers = is_stage.map(|link| link.stage.layers);

@@ -307,6 +307,14 @@ impl Head {
         self.state = State::Down { retry_at: now, pause: limits::RETRY_FIRST };
     }
 
+    /// Gives all stages back until there is a request again.
+    pub(super) fn rest(&mut self, out: &mut Vec<HeadEffect>) {
+        self.release_except(&[], out);
+        self.links.clear();
+        self.completed.clear();
+        self.state = State::Idle;
+    }
+
     /// Gives back stages that are not part of a route.
     pub(super) fn release_except(&self, stages: &[RouteStage], out: &mut Vec<HeadEffect>) {
         let stay: Vec<NodeId> =

@@ -57,10 +57,7 @@ impl Head {
             State::Ready => {
                 self.watch(now, scout, out);
                 if self.live.is_empty() && self.idle_since + limits::IDLE_RELEASE <= now {
-                    self.release_except(&[], out);
-                    self.links.clear();
-                    self.completed.clear();
-                    self.state = State::Idle;
+                    self.rest(out);
                 }
             }
             _ => {}

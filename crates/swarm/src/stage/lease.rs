@@ -146,7 +146,7 @@ impl Stage {
         if used(&mut others()) + asked > total {
             return Err((RefusalReason::Memory, 1000));
         }
-        let share = total / 100 * u64::from(self.config.head_share_percent);
+        let share = total.saturating_mul(self.config.head_share_percent.into()) / 100;
         if head != self.node && used(&mut of_head()) + asked > share {
             return Err((RefusalReason::Quota, 0));
         }

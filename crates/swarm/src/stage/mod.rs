@@ -267,7 +267,7 @@ impl Stage {
         }
     }
 
-    /// Tokens of cache that no lease has taken of the layers of a package.
+    /// Tokens of cache that one more head could have for the layers of a package.
     #[must_use]
     pub fn cache_tokens_free(&self, package: PackageId) -> u32 {
         let Some(holding) = self.holdings.get(&package) else {
@@ -277,7 +277,9 @@ impl Stage {
         let used: u64 =
             leases.map(|a| u64::from(a.cache_tokens) * u64::from(a.layers.count())).sum();
         let layers: u64 = holding.loaded.iter().map(|range| u64::from(range.count())).sum();
-        let free = holding.cache_token_layers.saturating_sub(used) / layers.max(1);
+        let total = holding.cache_token_layers;
+        let share = total.saturating_mul(self.config.head_share_percent.into()) / 100;
+        let free = total.saturating_sub(used).min(share) / layers.max(1);
         u32::try_from(free).unwrap_or(u32::MAX)
     }
 

@@ -1,0 +1,202 @@
+//! `shoal swarm`: making a swarm, inviting, joining, seeing and revoking members.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+use shoal_node::{Joined, create_swarm, join_swarm};
+
+use crate::control::{self, Request};
+use crate::failure::Failure;
+use crate::session::Session;
+use crate::{models, output, progress, swarming};
+
+/// How long a ticket can be used unless told otherwise.
+const TICKET_FOR: &str = "1d";
+
+/// Commands about swarms.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a swarm whose owner is this data folder
+    Create(CreateArgs),
+    /// Print a ticket with which one machine may join
+    Invite(InviteArgs),
+    /// Join a swarm with a ticket
+    Join(JoinArgs),
+    /// List the members that are known
+    Members,
+    /// Shut a node out of the swarm
+    Revoke(RevokeArgs),
+}
+
+/// Arguments of `shoal swarm create`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CreateArgs {
+    /// What you call it; nobody else is told
+    #[arg(default_value = "")]
+    name: String,
+}
+
+/// Arguments of `shoal swarm invite`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct InviteArgs {
+    /// What the machine may do; each role may do what those before it may
+    #[arg(long, default_value = "serve", value_parser = ["use", "serve", "invite"])]
+    role: String,
+
+    /// Model it is for, as often as wanted; all models unless given
+    #[arg(long, short, value_name = "MODEL")]
+    model: Vec<String>,
+
+    /// How long the ticket can be used: 90s, 30m, 12h, 7d
+    #[arg(long, value_name = "TIME", default_value = TICKET_FOR)]
+    expires: Lives,
+}
+
+/// Arguments of `shoal swarm join`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct JoinArgs {
+    /// What `shoal swarm invite` printed
+    ticket: String,
+
+    /// What you call the swarm; nobody else is told
+    #[arg(long, default_value = "")]
+    name: String,
+
+    /// Address to ask from; any of this machine unless given
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:0")]
+    from: SocketAddr,
+}
+
+/// Arguments of `shoal swarm revoke`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RevokeArgs {
+    /// The node, as `shoal swarm members` prints it
+    node: String,
+}
+
+/// A span of time, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Lives(u64);
+
+impl FromStr for Lives {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let rule = "a number and s, m, h or d, like 12h";
+        let units = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)];
+        let unit = |(unit, seconds)| text.strip_suffix(unit).map(|count| (count, seconds));
+        let (count, seconds) = units.into_iter().find_map(unit).ok_or(rule)?;
+        let count: u64 = count.parse().map_err(|_| rule)?;
+        count.checked_mul(seconds).filter(|total| *total > 0).map(Self).ok_or(rule)
+    }
+}
+
+/// Runs a command.
+pub(crate) fn run(session: &Session, command: &Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Create(args) => create(session, args),
+        Command::Invite(args) => invite(session, args),
+        Command::Join(args) => join(session, args),
+        Command::Members => members(session),
+        Command::Revoke(args) => revoke(session, args),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn create(session: &Session, args: &CreateArgs) -> Result<(), Failure> {
+    let made = create_swarm(&swarming::folder(session)?, &args.name)?;
+    say(session, &made, "`shoal up` or `shoal serve` runs its node, `shoal swarm invite` invites.")
+}
+
+fn join(session: &Session, args: &JoinArgs) -> Result<(), Failure> {
+    let folder = swarming::folder(session)?;
+    let busy = progress::busy("joining", session.json);
+    let joined = join_swarm(&folder, &args.ticket, &args.name, args.from)?;
+    busy.finish_and_clear();
+    say(session, &joined, "`shoal up` asks it, `shoal serve` computes for it.")
+}
+
+fn say(session: &Session, joined: &Joined, next: &str) -> Result<(), Failure> {
+    let (swarm, node) = (joined.swarm.to_string(), joined.node.to_string());
+    let role = swarming::role(joined.role);
+    let left_s = swarming::seconds_left(joined.expires_at_s);
+    if session.json {
+        return output::json(&json!({
+            "swarm": swarm, "node": node, "role": role, "certificate_s_left": left_s,
+        }));
+    }
+    output::text(&format!("swarm  {swarm}\nnode   {node}\nrole   {role}\n\n{next}\n"))
+}
+
+fn invite(session: &Session, args: &InviteArgs) -> Result<(), Failure> {
+    let packages = args
+        .model
+        .iter()
+        .map(|model| models::find(session, model).map(|package| package.id().to_string()));
+    let packages = packages.collect::<Result<_, _>>()?;
+    let (role, seconds) = (args.role.clone(), args.expires.0);
+    let said = control::ask(&session.home, &Request::Invite { role, packages, seconds })?;
+    if session.json {
+        return output::json(&said);
+    }
+    output::line(said["ticket"].as_str().unwrap_or_default())
+}
+
+fn revoke(session: &Session, args: &RevokeArgs) -> Result<(), Failure> {
+    let node = swarming::node_of(&args.node)?.to_string();
+    let said = control::ask(&session.home, &Request::Revoke { node })?;
+    match session.json {
+        true => output::json(&said),
+        false => output::line("revoked; members that are connected close their doors at once"),
+    }
+}
+
+fn members(session: &Session) -> Result<(), Failure> {
+    let said = control::ask(&session.home, &Request::Swarm {})?;
+    if session.json {
+        return output::json(&said);
+    }
+    let name = said["name"].as_str().unwrap_or_default();
+    output::line(&format!("swarm {} {name}", said["swarm"].as_str().unwrap_or_default()))?;
+    let members = said["members"].as_array().into_iter().flatten();
+    members.map(line).try_for_each(|line| output::line(&line))
+}
+
+/// A member on one line.
+pub(crate) fn line(member: &Value) -> String {
+    let word = |key: &str| member[key].as_str().unwrap_or("-");
+    let reach = match (member["is_this"].as_bool(), member["is_connected"].as_bool()) {
+        (Some(true), _) => "this node",
+        (_, Some(true)) => "connected",
+        _ => "not connected",
+    };
+    let trip = member["round_trip_ms"].as_f64();
+    let trip = trip.map_or(String::new(), |ms| format!("  {ms:.2} ms"));
+    let offers: String = member["offers"].as_array().into_iter().flatten().map(offer).collect();
+    let (node, role, state) = (word("node"), word("role"), word("state"));
+    format!("{node}  {role:<6}  {state:<8}  {reach}{trip}{offers}")
+}
+
+fn offer(offer: &Value) -> String {
+    let package: String = offer["package"].as_str().unwrap_or_default().chars().take(12).collect();
+    let layers = offer["layers"].as_array().into_iter().flatten();
+    let layers: Vec<String> = layers.map(|span| format!("{}-{}", span[0], span[1])).collect();
+    format!("\n    {package} layers {}", layers.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_a_number_and_a_unit() {
+        assert_eq!("90s".parse(), Ok(Lives(90)));
+        assert_eq!("7d".parse(), Ok(Lives(604_800)));
+        for wrong in ["", "7", "d", "0h", "-1h", "1w", "1.5h", "99999999999999999999d", "1é"] {
+            assert!(wrong.parse::<Lives>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Processes with data folders of their own as one swarm: made, joined, asked, left.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::Home;
+
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// A process of a swarm while it runs.
+struct Running {
+    child: Child,
+    screen: Value,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Running {
+    fn start(home: &Home, args: &[&str]) -> Self {
+        let all = [args, &["-m", "tiny", "--json", "--threads", "1"]].concat();
+        let mut child = home.command(&all).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let screen: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line:?}"));
+        Self { child, screen }
+    }
+
+    fn up(home: &Home, route: &str) -> Self {
+        Self::start(home, &["up", "--listen", "127.0.0.1:0", "--route", route])
+    }
+
+    fn complete(&self, prompt: &str) -> (String, Value) {
+        let body = json!({ "prompt": prompt, "max_tokens": 12, "seed": 3 }).to_string();
+        let mut stream = TcpStream::connect(self.screen["address"].as_str().unwrap()).unwrap();
+        stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
+        let length = body.len();
+        write!(
+            stream,
+            "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Content-Length: {length}\r\n\r\n{body}",
+        )
+        .unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let (head, answer) = text.split_once("\r\n\r\n").unwrap();
+        (head.to_lowercase(), serde_json::from_str(answer).unwrap())
+    }
+
+    fn end(mut self) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+    }
+}
+
+/// What a command prints, once it is so.
+#[track_caller]
+fn until(home: &Home, args: &[&str], is_so: impl Fn(&Value) -> bool) -> Value {
+    let started = Instant::now();
+    loop {
+        let said = home.run(&[args, &["--json"]].concat()).succeeded().json();
+        if is_so(&said) {
+            return said;
+        }
+        assert!(started.elapsed() < WAIT_MAX, "{args:?}: {said}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn ticket(home: &Home, more: &[&str]) -> String {
+    let said = home.run(&[&["swarm", "invite"], more].concat()).succeeded();
+    said.stdout.trim().to_owned()
+}
+
+#[test]
+fn a_machine_that_joined_computes_for_the_one_that_invited_it() {
+    let (a, b) = (Home::with_tiny(), Home::with_tiny());
+    let made = a.run(&["swarm", "create", "home", "--json"]).succeeded().json();
+    let up = Running::up(&a, "swarm");
+    let joined = b.run(&["swarm", "join", &ticket(&a, &[]), "--json"]).succeeded().json();
+    assert_eq!((&joined["swarm"], &joined["role"]), (&made["swarm"], &json!("serve")));
+    let serve = Running::start(&b, &["serve"]);
+    assert_eq!(serve.screen["layers"], json!([0, 1]), "all of them fit");
+
+    let args = ["run", "-m", "tiny", "--raw", "once", "--max-tokens", "12", "--seed", "3"];
+    let alone = b.run(&[&args[..], &["--json"]].concat()).succeeded().json();
+    let node = joined["node"].as_str().unwrap();
+    let (head, answer) = up.complete("once");
+    assert_eq!(answer["choices"][0]["text"], alone["text"], "{answer}");
+    let route = format!("x-shoal-route: {}:0-1\r\n", &node[..16]);
+    assert!(head.contains(&route) && head.contains("x-shoal-privacy: none\r\n"), "{head}");
+    let peers = until(&a, &["peers"], |said| said["peers"].as_array().unwrap().len() == 2);
+    let peers = peers["peers"].as_array().unwrap();
+    let peer = peers.iter().find(|peer| peer["node"] == node).unwrap();
+    assert_eq!(peer["offers"][0]["layers"], json!([[0, 1]]), "{peer}");
+    let plan = until(&a, &["plan", "-m", "tiny"], |said| said["why"].is_null());
+    let stage = &plan["plans"][0]["stages"][0];
+    assert_eq!((&stage["node"], &stage["layers"]), (&json!(node), &json!([0, 1])));
+    assert!(stage["compute_ms"].as_f64().unwrap() > 0.0, "measured: {plan}");
+    let view = until(&b, &["swarm", "members"], |said| said["rings_served"] == 1);
+    assert_eq!(view["members"].as_array().unwrap().len(), 2, "{view}");
+
+    a.run(&["up", "-m", "tiny"]).failed(1, "another process runs the node");
+    let doctor = b.run(&["doctor", "--quick", "--json"]).succeeded().json();
+    assert_eq!(doctor["swarm"]["not_in_a_ring_because"], json!([]), "{doctor}");
+    b.run(&["swarm", "invite"]).failed(7, "does not allow that");
+    b.run(&["swarm", "revoke", node]).failed(7, "may not");
+    b.run(&["leave"]).succeeded();
+    drop(serve);
+    b.run(&["peers"]).failed(3, "no node of this data folder runs");
+    until(&a, &["swarm", "members"], |said| said["members"].as_array().unwrap().len() == 1);
+    let serve = Running::start(&b, &["serve", "--layers", "0-1"]);
+    let (_, answer) = up.complete("twice");
+    assert!(answer["choices"][0]["text"].is_string(), "it came back: {answer}");
+    serve.end();
+    up.end();
+}
+
+#[test]
+fn machines_that_may_not_are_told_why() {
+    let (a, b) = (Home::with_tiny(), Home::with_tiny());
+    a.run(&["swarm", "members"]).failed(3, "in no swarm");
+    a.run(&["swarm", "join", "shoal1nonsense"]).failed(4, "not a ticket");
+    a.run(&["up", "-m", "tiny", "--route", "swarm"]).failed(2, "shoal swarm join");
+    a.run(&["swarm", "create"]).succeeded();
+    a.run(&["swarm", "create"]).failed(2, "in swarm");
+    a.run(&["swarm", "invite"]).failed(3, "start `shoal up` or `shoal serve`");
+    let too_much = a.run(&["serve", "-m", "tiny", "--memory", "1", "--layers", "0-1"]);
+    too_much.failed(5, "these layers and their caches take");
+    let serve = Running::start(&a, &["serve"]);
+    a.run(&["swarm", "invite", "--expires", "99d"]).failed(7, "longer than allowed");
+    let ticket = ticket(&a, &["--role", "use", "--expires", "5m"]);
+    b.run(&["swarm", "join", &ticket]).succeeded();
+    b.run(&["leave", "--forget"]).succeeded();
+    b.run(&["swarm", "join", &ticket]).succeeded();
+    let c = Home::with_tiny();
+    c.run(&["swarm", "join", &ticket]).failed(7, "the ticket was used");
+    // A member answers by itself as long as nobody else is faster, or there is nobody.
+    serve.end();
+    let up = Running::up(&b, "auto");
+    let (head, _) = up.complete("once");
+    assert!(head.contains("x-shoal-route: local\r\n"), "{head}");
+    up.end();
+}
