@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    bench, chat, completions, doctor, eval, model, run, serve, service, tokenize, train, up,
+    bench, chat, completions, doctor, eval, key, model, run, serve, service, tokenize, train, up,
 };
 use crate::failure::{Code, Failure};
 use crate::output;
@@ -28,6 +28,8 @@ enum Command {
     Up(up::Args),
     /// Compute layers of a model for other nodes
     Serve(serve::Args),
+    /// Print the node of a key, and make the key when there is none
+    Key(key::Args),
     /// Keep `up` running with systemd
     #[command(subcommand)]
     Service(service::Command),
@@ -79,6 +81,7 @@ fn dispatch(program: Program) -> Result<ExitCode, Failure> {
     match program.command {
         Command::Up(args) => up::run(&session, &args),
         Command::Serve(args) => serve::run(&session, &args),
+        Command::Key(args) => key::run(&session, &args),
         Command::Service(command) => service::run(&session, &command),
         Command::Run(args) => run::run(&session, &args),
         Command::Chat(args) => chat::run(&session, &args),

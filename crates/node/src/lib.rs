@@ -21,7 +21,7 @@ mod plan;
 mod ring;
 
 pub use error::NodeError;
-pub use node::{HeadOptions, Node, NodeConfig, ServeOptions};
+pub use node::{HeadOptions, Node, NodeConfig, ServeOptions, node_of};
 pub use plan::{PlanError, PlannedStage, StaticPlan};
 pub use ring::{RingHead, RingStatus};
 pub use shoal_net::PeerAddress;

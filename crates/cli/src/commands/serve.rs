@@ -12,8 +12,9 @@ use shoal_node::{Node, NodeConfig, NodeId, ServeOptions};
 
 use crate::failure::Failure;
 use crate::models::{self, ModelName};
+use crate::nodes::{self, Key, Span};
 use crate::session::Session;
-use crate::{interrupt, nodes, output, progress};
+use crate::{interrupt, output, progress};
 
 /// Arguments of `shoal serve`.
 #[derive(Debug, clap::Args)]
@@ -31,6 +32,9 @@ pub(crate) struct Args {
     ))]
     listen: SocketAddr,
 
+    #[command(flatten)]
+    key: Key,
+
     /// Node that may ask for these layers, as often as wanted; nobody else may connect
     #[arg(long, value_name = "NODE", required = true)]
     head: Vec<HeadId>,
@@ -44,28 +48,9 @@ pub(crate) struct Args {
     until_stdin_ends: bool,
 }
 
-/// The first and the last layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Span {
-    first: u16,
-    last: u16,
-}
-
 /// A node that may use this one.
 #[derive(Clone, Copy, Debug)]
 struct HeadId(NodeId);
-
-impl FromStr for Span {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let span = text.split_once('-').and_then(|(first, last)| {
-            Some(Self { first: first.parse().ok()?, last: last.parse().ok()? })
-        });
-        span.filter(|span| span.first <= span.last)
-            .ok_or("two numbers like 0-11, the smaller first")
-    }
-}
 
 impl FromStr for HeadId {
     type Err = &'static str;
@@ -81,13 +66,8 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
     let package = models::find(session, &args.name.model)?;
     let count = nodes::layer_count(&package)?;
     let span = args.layers.unwrap_or(Span { first: 0, last: count - 1 });
-    if span.last >= count {
-        let Span { first, last } = span;
-        let message = format!("layers {first}-{last}, the package has 0-{}", count - 1);
-        return Err(Failure::usage(message));
-    }
-    let layers = nodes::range(span.first, span.last + 1)?;
-    let mut config = NodeConfig::new(nodes::secret()?, args.listen);
+    let layers = span.range(count)?;
+    let mut config = NodeConfig::new(args.key.secret()?, args.listen);
     config.heads = args.head.iter().map(|head| head.0).collect();
     let node = Node::start(config)?;
     let busy = progress::busy(&format!("loading {}", args.name.model), session.json);
@@ -122,18 +102,4 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
     let _ = asks.recv();
     drop(node);
     Ok(ExitCode::SUCCESS)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spans_are_two_numbers_in_order() {
-        assert_eq!("0-11".parse(), Ok(Span { first: 0, last: 11 }));
-        assert_eq!("3-3".parse(), Ok(Span { first: 3, last: 3 }));
-        for wrong in ["", "3", "3-", "-3", "4-3", "0-65536", "a-b", "0-1-2"] {
-            assert!(wrong.parse::<Span>().is_err(), "{wrong}");
-        }
-    }
 }

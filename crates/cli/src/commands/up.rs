@@ -17,7 +17,7 @@ use crate::import::name_of;
 use crate::kept::Kept;
 use crate::serving::OnDemand;
 use crate::session::Session;
-use crate::split::Split;
+use crate::split::{Elsewhere, Split};
 use crate::{embedded, interrupt, models, output, progress};
 
 const PORT: u16 = 11400;
@@ -61,6 +61,9 @@ pub(crate) struct Args {
     /// Processes of this machine to split the layers of each model over
     #[arg(long, value_name = "N", conflicts_with = "keep_alive_s")]
     nodes: Option<std::num::NonZeroU16>,
+
+    #[command(flatten)]
+    elsewhere: Elsewhere,
 
     /// How long open answers may go on after Ctrl-C or SIGTERM before they are cut
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
@@ -145,7 +148,7 @@ fn packages(session: &Session, args: &Args) -> Result<Vec<(String, Package)>, Fa
 enum Served {
     /// This process.
     Here(Arc<OnDemand>),
-    /// Other processes of this machine.
+    /// Other processes, of this machine or elsewhere.
     Split(Arc<Split>),
 }
 
@@ -156,13 +159,19 @@ impl Served {
         args: &Args,
         packages: Vec<(String, Package)>,
     ) -> Result<(Self, Option<Arc<dyn Generate>>), Failure> {
-        let Some(count) = args.nodes else {
+        let split = match args.nodes {
+            _ if args.elsewhere.is_used()? => {
+                Some(Split::over(session, &packages, &args.elsewhere)?)
+            }
+            Some(count) => Some(Split::start(session, &packages, count.get())?),
+            None => None,
+        };
+        let Some(split) = split else {
             let options = models::engine_options(session, args.kv_cache_mib)?;
             let models = OnDemand::new(packages, options);
             let first = models.load_first()?;
             return Ok((Self::Here(Arc::new(models)), first));
         };
-        let split = Split::start(session, &packages, count.get())?;
         let first = split.first();
         Ok((Self::Split(Arc::new(split)), first))
     }

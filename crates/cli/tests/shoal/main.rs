@@ -6,6 +6,8 @@ mod damage;
 mod imports;
 mod interrupts;
 mod measures;
+#[cfg(target_os = "linux")]
+mod netlab;
 mod pulls;
 mod real_models;
 mod runs;
