@@ -5,6 +5,7 @@ pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod eval;
+pub(crate) mod key;
 pub(crate) mod model;
 pub(crate) mod peers;
 pub(crate) mod run;

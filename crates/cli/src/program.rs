@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    bench, chat, completions, doctor, eval, model, peers, run, serve, service, swarm, tokenize,
-    train, up,
+    bench, chat, completions, doctor, eval, key, model, peers, run, serve, service, swarm,
+    tokenize, train, up,
 };
 use crate::failure::{Code, Failure};
 use crate::output;
@@ -38,6 +38,8 @@ enum Command {
     Plan(peers::PlanArgs),
     /// End the running node in order
     Leave(peers::LeaveArgs),
+    /// Print the node of a key, and make the key when there is none
+    Key(key::Args),
     /// Keep `up` running with systemd
     #[command(subcommand)]
     Service(service::Command),
@@ -93,6 +95,7 @@ fn dispatch(program: Program) -> Result<ExitCode, Failure> {
         Command::Peers => peers::peers(&session),
         Command::Plan(args) => peers::plan(&session, &args),
         Command::Leave(args) => peers::leave(&session, &args),
+        Command::Key(args) => key::run(&session, &args),
         Command::Service(command) => service::run(&session, &command),
         Command::Run(args) => run::run(&session, &args),
         Command::Chat(args) => chat::run(&session, &args),

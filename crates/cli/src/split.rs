@@ -1,9 +1,11 @@
-//! `shoal up --nodes N`: models split over processes of this machine, to look at a swarm at home.
+//! `shoal up --nodes N`: models split over processes of this machine, to look at a swarm at home;
+//! and `shoal up --stage …`: a model over stages that run already, here or elsewhere.
 //!
-//! Each process serves a range of layers of each model on loopback and ends with this one.
+//! A process of this machine serves a range of layers of each model on loopback and ends with this
+//! one. Stages elsewhere are `shoal serve` of people who named this node as head.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -16,11 +18,43 @@ use shoal_node::{
 };
 
 use crate::failure::{Code, Failure};
-use crate::nodes;
+use crate::nodes::{self, Key, StageAt};
 use crate::session::Session;
 
 /// A model and the name it is served under.
 type Named = (String, Package);
+
+/// Where stages are that run already.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Elsewhere {
+    /// Stage that runs already and its layers, one after the other from layer 0: the node and the
+    /// layers as `shoal serve` prints them, such as NODE@10.0.0.7:4000=0-11
+    #[arg(long, value_name = "NODE@ADDRESS=A-B", conflicts_with_all = ["nodes", "keep_alive_s"])]
+    stage: Vec<StageAt>,
+
+    /// Stage that stands by, with the layers of one of the others
+    #[arg(long, value_name = "NODE@ADDRESS=A-B", requires = "stage")]
+    spare: Vec<StageAt>,
+
+    /// Address and port to reach stages from; every address and a free port unless given
+    #[arg(long, value_name = "ADDRESS", requires = "stage", default_value_t = SocketAddr::new(
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0
+    ))]
+    listen_stages: SocketAddr,
+
+    #[command(flatten)]
+    key: Key,
+}
+
+impl Elsewhere {
+    /// Whether there are any. A key without them would be of no use.
+    pub(crate) fn is_used(&self) -> Result<bool, Failure> {
+        match (self.stage.is_empty(), self.key.is_given()) {
+            (true, true) => Err(Failure::usage("--key is for --stage")),
+            (is_empty, _) => Ok(!is_empty),
+        }
+    }
+}
 
 /// Models, each on a ring of processes.
 pub(crate) struct Split {
@@ -58,6 +92,29 @@ impl Split {
             stages.extend(ring.1);
         }
         Ok(Self { rings, _node: node, _stages: stages })
+    }
+
+    /// Uses stages that run already.
+    pub(crate) fn over(
+        session: &Session,
+        models: &[Named],
+        elsewhere: &Elsewhere,
+    ) -> Result<Self, Failure> {
+        let [(name, package)] = models else {
+            return Err(Failure::usage("--stage serves one model"));
+        };
+        let layer_count = nodes::layer_count(package)?;
+        let planned = |stages: &[StageAt]| -> Result<Vec<_>, Failure> {
+            stages.iter().map(|stage| stage.planned(layer_count)).collect()
+        };
+        let (stages, spares) = (planned(&elsewhere.stage)?, planned(&elsewhere.spare)?);
+        let plan = StaticPlan::try_new(layer_count, stages, spares);
+        let plan = plan.map_err(|error| Failure::usage(error.to_string()))?;
+        let config = NodeConfig::new(elsewhere.key.secret()?, elsewhere.listen_stages);
+        let node = Node::start(config)?;
+        let options = HeadOptions { threads: session.threads, ..HeadOptions::default() };
+        let ring = Arc::new(node.head(package, name, plan, options)?);
+        Ok(Self { rings: vec![(name.clone(), ring)], _node: node, _stages: Vec::new() })
     }
 
     /// The ring of the first model.

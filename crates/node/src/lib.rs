@@ -33,7 +33,7 @@ mod way;
 
 pub use error::NodeError;
 pub use join::{Joined, create_swarm, join_swarm};
-pub use node::{HeadOptions, Node, NodeConfig, ServeOptions, serve_bytes};
+pub use node::{HeadOptions, Node, NodeConfig, ServeOptions, node_of, serve_bytes};
 pub use plan::{PlanError, PlannedStage, StaticPlan};
 pub use ring::{RingHead, RingStatus};
 pub use shoal_net::PeerAddress;

@@ -58,6 +58,12 @@ impl NodeConfig {
     }
 }
 
+/// Who has a key, by its secret half.
+#[must_use]
+pub fn node_of(secret: &[u8; 32]) -> NodeId {
+    SecretKey::new(secret).id()
+}
+
 /// How layers are served.
 #[derive(Clone, Copy, Debug)]
 pub struct ServeOptions {

@@ -16,9 +16,10 @@ use shoal_node::{LayerRange, Node, NodeConfig, NodeId, ServeOptions, serve_bytes
 
 use crate::failure::{Code, Failure};
 use crate::models::{self, ModelName};
+use crate::nodes::{self, Key, Span};
 use crate::session::Session;
 use crate::swarming::{self, Member};
-use crate::{interrupt, memory, nodes, output, progress};
+use crate::{interrupt, memory, output, progress};
 
 /// How long to wait for what other members hold.
 const HEAR_FOR: Duration = Duration::from_secs(3);
@@ -46,6 +47,9 @@ pub(crate) struct Args {
     /// Address and port to listen on for other nodes; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value_t = swarming::LISTEN)]
     listen: SocketAddr,
+
+    #[command(flatten)]
+    key: Key,
 
     /// Node that may ask for these layers, as often as wanted; nobody else may connect. Without it
     /// the members of the swarm may
@@ -79,28 +83,9 @@ impl FromStr for Layers {
     }
 }
 
-/// The first and the last layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Span {
-    first: u16,
-    last: u16,
-}
-
 /// A node that may use this one.
 #[derive(Clone, Copy, Debug)]
 struct HeadId(NodeId);
-
-impl FromStr for Span {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let span = text.split_once('-').and_then(|(first, last)| {
-            Some(Self { first: first.parse().ok()?, last: last.parse().ok()? })
-        });
-        span.filter(|span| span.first <= span.last)
-            .ok_or("two numbers like 0-11, the smaller first")
-    }
-}
 
 impl FromStr for HeadId {
     type Err = &'static str;
@@ -132,11 +117,8 @@ impl Serving {
 pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
     let package = models::find(session, &args.name.model)?;
     let count = nodes::layer_count(&package)?;
-    if let Layers::Span(Span { first, last }) = args.layers
-        && last >= count
-    {
-        let message = format!("layers {first}-{last}, the package has 0-{}", count - 1);
-        return Err(Failure::usage(message));
+    if let Layers::Span(span) = args.layers {
+        span.range(count)?;
     }
     let (asked, asks) = channel();
     let serving = start(session, args, asked.clone())?;
@@ -175,10 +157,13 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
 fn start(session: &Session, args: &Args, ended: Sender<()>) -> Result<Serving, Failure> {
     let upload_bytes_per_s = args.max_upload.map(|kilobytes| u64::from(kilobytes.get()) * 1000);
     if !args.head.is_empty() {
-        let mut config = NodeConfig::new(nodes::secret()?, args.listen);
+        let mut config = NodeConfig::new(args.key.secret()?, args.listen);
         config.heads = args.head.iter().map(|head| head.0).collect();
         config.upload_bytes_per_s = upload_bytes_per_s;
         return Ok(Serving::Named(Box::new(Node::start(config)?)));
+    }
+    if args.key.is_given() {
+        return Err(Failure::usage("--key is for --head; a member has the key of its data folder"));
     }
     if !swarming::is_member(session) {
         let message = "this data folder is in no swarm: join one with `shoal swarm join`, or name \
@@ -249,12 +234,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_are_two_numbers_in_order() {
-        assert_eq!("0-11".parse(), Ok(Span { first: 0, last: 11 }));
-        assert_eq!("3-3".parse(), Ok(Span { first: 3, last: 3 }));
+    fn layers_are_a_span_or_chosen() {
+        assert_eq!("0-11".parse(), Ok(Layers::Span(Span { first: 0, last: 11 })));
         assert_eq!("auto".parse(), Ok(Layers::Auto));
-        for wrong in ["", "3", "3-", "-3", "4-3", "0-65536", "a-b", "0-1-2"] {
-            assert!(wrong.parse::<Span>().is_err(), "{wrong}");
-        }
+        assert!("automatic".parse::<Layers>().is_err());
     }
 }

@@ -18,7 +18,7 @@ use crate::kept::Kept;
 use crate::over_swarm::{Choice, OverSwarm};
 use crate::serving::OnDemand;
 use crate::session::Session;
-use crate::split::Split;
+use crate::split::{Elsewhere, Split};
 use crate::swarming::{self, Member};
 use crate::{embedded, interrupt, models, output, progress};
 
@@ -71,6 +71,8 @@ pub(crate) struct Args {
     /// In a swarm: address and port to listen on for other nodes; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value_t = swarming::LISTEN)]
     swarm_listen: SocketAddr,
+    #[command(flatten)]
+    elsewhere: Elsewhere,
 
     /// How long open answers may go on after Ctrl-C or SIGTERM before they are cut
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
@@ -158,7 +160,7 @@ fn packages(session: &Session, args: &Args) -> Result<Vec<(String, Package)>, Fa
 enum Served {
     /// This process.
     Here(Arc<OnDemand>),
-    /// Other processes of this machine.
+    /// Other processes, of this machine or elsewhere.
     Split(Arc<Split>),
     /// Members of a swarm, or this process.
     Swarm(Arc<OverSwarm>),
@@ -172,7 +174,9 @@ impl Served {
         packages: Vec<(String, Package)>,
         ended: Sender<()>,
     ) -> Result<(Self, Option<Arc<dyn Generate>>), Failure> {
-        if args.nodes.is_none() && args.route != Choice::Here && swarming::is_member(session) {
+        let is_elsewhere = args.elsewhere.is_used()?;
+        let is_split = is_elsewhere || args.nodes.is_some();
+        if !is_split && args.route != Choice::Here && swarming::is_member(session) {
             let member = Member::start(session, args.swarm_listen, None, ended)?;
             let options = models::engine_options(session, args.kv_cache_mib)?;
             let models = OverSwarm::start(session, member, packages, options, args.route)?;
@@ -183,13 +187,17 @@ impl Served {
             let message = "this data folder is in no swarm: join one with `shoal swarm join`";
             return Err(Failure::usage(message));
         }
-        let Some(count) = args.nodes else {
+        let split = match args.nodes {
+            _ if is_elsewhere => Some(Split::over(session, &packages, &args.elsewhere)?),
+            Some(count) => Some(Split::start(session, &packages, count.get())?),
+            None => None,
+        };
+        let Some(split) = split else {
             let options = models::engine_options(session, args.kv_cache_mib)?;
             let models = OnDemand::new(packages, options);
             let first = models.load_first()?;
             return Ok((Self::Here(Arc::new(models)), first));
         };
-        let split = Split::start(session, &packages, count.get())?;
         let first = split.first();
         Ok((Self::Split(Arc::new(split)), first))
     }

@@ -7,6 +7,8 @@ mod imports;
 mod interrupts;
 mod measures;
 mod members;
+#[cfg(target_os = "linux")]
+mod netlab;
 mod pulls;
 mod real_models;
 mod runs;

@@ -182,6 +182,25 @@ fn layers_and_leaders_that_make_no_sense_are_refused() {
     serve("0-1", "abc").failed(2, "64 lower-case hex digits");
     home.run(&["serve", "-m", "tiny"]).failed(2, "--head NODE");
     home.run(&["up", "-m", "tiny", "--nodes", "3"]).failed(2, "3 nodes for the 2 layers");
+    let stage = |node: &str, layers: &str| format!("--stage={node}@127.0.0.1:9={layers}");
+    let other = "cd".repeat(32);
+    let up = |words: &[String]| {
+        let words = words.iter().map(String::as_str);
+        home.run(&["up", "-m", "tiny"].into_iter().chain(words).collect::<Vec<_>>())
+    };
+    up(&[stage(&leader, "1-1")]).failed(2, "stage 0 begins with layer 1, 0 is due");
+    up(&[stage(&leader, "0-0")]).failed(2, "the stages end with layer 1, the package has 2");
+    up(&[stage(&leader, "0-2")]).failed(2, "layers 0-2, the package has 0-1");
+    up(&[stage(&leader, "0-0"), stage(&leader, "1-1")]).failed(2, "is in the plan twice");
+    let spare = stage(&other, "0-0").replace("stage", "spare");
+    up(&[stage(&leader, "0-1"), spare.clone()]).failed(2, "spare 0");
+    up(&[spare]).failed(2, "--stage");
+    up(&["--stage=somewhere=0-1".to_owned()]).failed(2, "no '@'");
+    up(&[stage(&leader, "0-1"), "--nodes=2".to_owned()]).failed(2, "cannot be used with");
+    up(&["--key=k".to_owned()]).failed(2, "--key is for --stage");
+    let both = [stage(&leader, "0-1"), "-m".to_owned(), "shoal-tiny".to_owned()];
+    up(&both).failed(2, "--stage serves one model");
+    assert!(!home.file("k").exists());
 }
 
 #[test]
