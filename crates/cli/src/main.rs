@@ -14,6 +14,7 @@ mod import;
 mod input;
 mod interrupt;
 mod kept;
+mod layers;
 mod measure;
 mod memory;
 mod models;

@@ -3,6 +3,7 @@
 //! It decides nothing about rings: `swarm` does. It decides who may connect, and which messages a
 //! state machine gets to see.
 
+mod layers;
 mod messages;
 mod slot;
 
@@ -22,6 +23,7 @@ use tokio::sync::mpsc;
 use crate::book::Book;
 use crate::compute::{Job, Loaded};
 use crate::head::{Asked, HeadJob, HeadOutput};
+use crate::layers::{Layers, LayersEvent};
 use crate::limits::{MEMBERS_ASKED, TICK, TICK_IDLE};
 use crate::peers::{NetEvent, Outgoing, Peers, Unsent};
 pub(crate) use slot::Slot;
@@ -50,6 +52,8 @@ pub(crate) enum Command {
     Computed(Vec<Output>),
     /// The thread of a head.
     Head { ring: RingId, output: HeadOutput },
+    /// Something about layers that travel.
+    Layers(Box<LayersEvent>),
     /// The node ends.
     Stop,
 }
@@ -72,6 +76,9 @@ pub(crate) struct Driver {
     compute: Jobs<Job>,
     holdings: BTreeMap<PackageId, Holding>,
     slots: BTreeMap<RingId, Slot>,
+    layers: Layers,
+    /// The way back to this loop for what it starts.
+    commands: mpsc::UnboundedSender<Command>,
     todo: VecDeque<Todo>,
     is_over: bool,
 }
@@ -83,6 +90,8 @@ impl Driver {
         peers: Peers,
         config: StageConfig,
         compute: Jobs<Job>,
+        layers: Layers,
+        commands: mpsc::UnboundedSender<Command>,
     ) -> Self {
         Self {
             me,
@@ -93,6 +102,8 @@ impl Driver {
             compute,
             holdings: BTreeMap::new(),
             slots: BTreeMap::new(),
+            layers,
+            commands,
             todo: VecDeque::new(),
             is_over: false,
         }
@@ -170,6 +181,7 @@ impl Driver {
                 }
                 HeadOutput::Abort(request) => self.head(ring, HeadEvent::Abort(request)),
             },
+            Command::Layers(event) => self.layers(*event),
             Command::Stop => self.is_over = true,
         }
     }
@@ -251,6 +263,7 @@ impl Driver {
 
     fn lost(&mut self, peer: NodeId, why: &str) {
         self.stage(StageEvent::PeerLost(peer));
+        self.layers_lost(peer, why);
         let rings: Vec<RingId> = self.slots.keys().copied().collect();
         for ring in rings {
             if let Some(slot) = self.slots.get_mut(&ring) {
@@ -272,6 +285,7 @@ impl Driver {
             }
         }
         self.stage(StageEvent::Tick);
+        self.layers(LayersEvent::Tick);
         let rings: Vec<RingId> = self.slots.keys().copied().collect();
         for ring in rings {
             self.head(ring, HeadEvent::Tick);

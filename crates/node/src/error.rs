@@ -3,7 +3,9 @@
 use shoal_base::Blame;
 use shoal_engine::LoadError;
 use shoal_net::NetError;
-use shoal_wire::WireError;
+use shoal_store::StoreError;
+use shoal_swarm::FetchFailure;
+use shoal_wire::{NodeId, WireError};
 
 use crate::PlanError;
 
@@ -26,6 +28,34 @@ pub enum NodeError {
     /// The system gives no threads, no random numbers.
     #[error("starting the node: {0}")]
     System(#[from] std::io::Error),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Blobs were not had from any peer.
+    #[error("fetching layers: {failure}{}", said(peers))]
+    Fetch {
+        /// Why.
+        failure: FetchFailure,
+        /// What went wrong with whom.
+        peers: Vec<(NodeId, String)>,
+    },
+    /// The package has fewer layers.
+    #[error("layers up to {end}, the package has {layer_count}")]
+    NoSuchLayer {
+        /// One past the last layer asked for.
+        end: u16,
+        /// How many there are.
+        layer_count: u32,
+    },
+    /// The node was started without a store.
+    #[error("this node has no store to put layers into")]
+    NoStore,
+    /// Too many fetches wait.
+    #[error("too many fetches wait already, try again later")]
+    TooManyFetches,
+    /// The one who ordered it ended it. What arrived stays.
+    #[error("the fetch was ended; what arrived is kept")]
+    Cancelled,
     /// The node was stopped.
     #[error("the node has stopped")]
     Stopped,
@@ -38,7 +68,19 @@ impl NodeError {
         match self {
             Self::Net(error) => error.blame(),
             Self::Plan(_) | Self::Wire(_) => Blame::Caller,
-            Self::Load(_) | Self::System(_) | Self::Stopped => Blame::Local,
+            Self::Fetch { .. } => Blame::Peer,
+            Self::NoSuchLayer { .. } | Self::Cancelled => Blame::Caller,
+            Self::Load(_)
+            | Self::Store(_)
+            | Self::NoStore
+            | Self::TooManyFetches
+            | Self::System(_)
+            | Self::Stopped => Blame::Local,
         }
     }
+}
+
+/// Who said what, for people.
+fn said(peers: &[(NodeId, String)]) -> String {
+    peers.iter().map(|(peer, why)| format!("; {peer}: {why}")).collect()
 }

@@ -34,3 +34,14 @@ pub(crate) const OPEN_MAX: usize = shoal_swarm::limits::WAITING_MAX;
 pub(crate) const RETRY_AFTER_MS: u64 = 1000;
 /// How long open connections may take to close when a node stops.
 pub(crate) const STOP: Duration = Duration::from_secs(1);
+
+/// Longest manifest that is fetched; that of spec 02.
+pub(crate) const MANIFEST_BYTES_MAX: u64 = 8 << 20;
+/// Fetches that wait for the one under way.
+pub(crate) const ORDERS_MAX: usize = 16;
+/// How often whoever ordered a fetch hears how far it is.
+pub(crate) const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+/// Digests of leaves that are kept in memory, for blobs that peers ask about.
+pub(crate) const LEAVES_KEPT_MAX: usize = 1 << 17;
+/// Ranges of layers that are being prepared for heads at once.
+pub(crate) const PREPARES_MAX: usize = 4;

@@ -13,7 +13,7 @@ use crate::error::AtPath as _;
 use crate::home::{Layout, blob_path};
 use crate::index::{self, Names};
 use crate::lock::Lock;
-use crate::{Import, PackageName, StoreError, answers, files, key, list, map, sweep};
+use crate::{Import, PackageName, StoreError, answers, files, key, list, map, partial, sweep};
 
 /// What the file `version` says. Another number is another layout.
 const VERSION: &str = "shoal-store 1\n";
@@ -21,7 +21,7 @@ const VERSION_BYTES_MAX: u64 = 256;
 /// Shortest beginning of an id that is looked up.
 const PREFIX_DIGITS_MIN: usize = 4;
 /// What may lie in a folder that is about to become a store.
-const OWN_NAMES: [&str; 11] = [
+const OWN_NAMES: [&str; 12] = [
     answers::FOLDER,
     "blobs",
     "chat_history",
@@ -31,6 +31,7 @@ const OWN_NAMES: [&str; 11] = [
     "index.key",
     "lock",
     "packages",
+    "partial",
     "staging",
     "unfinished",
 ];
@@ -164,6 +165,8 @@ impl Store {
         if !path.exists() {
             return Err(StoreError::NotFound { what: id.to_string() });
         }
+        // Whoever fetches blobs of it would put them where nobody names them.
+        let fetching = partial::remove(layout, id)?;
         let (key, mut all) = self.key_and_names()?;
         let names: Vec<PackageName> =
             all.iter().filter(|(_, found)| **found == id).map(|(name, _)| name.clone()).collect();
@@ -177,7 +180,7 @@ impl Store {
         files::sync_folder(&layout.packages()).at(&layout.packages())?;
         let (_, bytes) = sweep::orphans(layout)?;
         files::remove(&layout.unfinished())?;
-        Ok(Removed { id, names, bytes })
+        Ok(Removed { id, names, bytes: bytes + fetching })
     }
 
     /// Makes the index anew, with a new key if the old one is unusable. Names of the old index are

@@ -2,18 +2,20 @@
 
 use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::sync::mpsc::channel;
 
 use serde_json::json;
 use shoal_base::Digest;
-use shoal_node::{Node, NodeConfig, NodeId, ServeOptions};
+use shoal_node::{Node, NodeConfig, NodeId, PeerAddress, ServeOptions};
 
 use crate::failure::Failure;
 use crate::models::{self, ModelName};
 use crate::session::Session;
-use crate::{interrupt, nodes, output, progress};
+use crate::{interrupt, layers, nodes, output, progress};
 
 /// Arguments of `shoal serve`.
 #[derive(Debug, clap::Args)]
@@ -34,6 +36,20 @@ pub(crate) struct Args {
     /// Node that may ask for these layers, as often as wanted; nobody else may connect
     #[arg(long, value_name = "NODE", required = true)]
     head: Vec<HeadId>,
+
+    /// Node that has layers which are not here, as often as wanted: ID@ADDRESS:PORT. They are
+    /// fetched from all of these at once before they are served
+    #[arg(long, value_name = "NODE@ADDRESS")]
+    from: Vec<PeerAddress>,
+
+    /// File with the key of this node, made when it is not there; a new key for each run unless
+    /// given
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+
+    /// Most bytes of layers to send to other nodes in a second, in KiB; no limit unless given
+    #[arg(long, value_name = "KIB")]
+    max_upload: Option<NonZeroU32>,
 
     /// Tokens kept for all requests together
     #[arg(long, value_name = "N", default_value_t = ServeOptions::default().cache_tokens)]
@@ -78,7 +94,21 @@ impl FromStr for HeadId {
 
 /// Runs the command.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
-    let package = models::find(session, &args.name.model)?;
+    let secret = args.key.as_deref().map_or_else(nodes::secret, nodes::secret_in)?;
+    let mut config = NodeConfig::new(secret, args.listen);
+    config.heads = args.head.iter().map(|head| head.0).collect();
+    config.store = Some(session.store()?.clone());
+    config.upload_bytes_per_s = args.max_upload.map(|kib| u64::from(kib.get()) << 10);
+    interrupt::watch();
+    let node = Node::start(config)?;
+    let package = match args.from.is_empty() {
+        true => models::find(session, &args.name.model)?,
+        false => {
+            let span =
+                args.layers.map(|span| nodes::range(span.first, span.last.saturating_add(1)));
+            layers::fetch(session, &node, &args.name.model, span.transpose()?, &args.from)?
+        }
+    };
     let count = nodes::layer_count(&package)?;
     let span = args.layers.unwrap_or(Span { first: 0, last: count - 1 });
     if span.last >= count {
@@ -87,9 +117,6 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
         return Err(Failure::usage(message));
     }
     let layers = nodes::range(span.first, span.last + 1)?;
-    let mut config = NodeConfig::new(nodes::secret()?, args.listen);
-    config.heads = args.head.iter().map(|head| head.0).collect();
-    let node = Node::start(config)?;
     let busy = progress::busy(&format!("loading {}", args.name.model), session.json);
     let options = ServeOptions {
         threads: session.threads,
@@ -98,7 +125,6 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
     };
     node.serve(&package, layers, options)?;
     busy.finish_and_clear();
-    interrupt::watch();
     let address = node.address().to_string();
     let Span { first, last } = span;
     match session.json {

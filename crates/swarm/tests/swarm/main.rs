@@ -1,6 +1,7 @@
 //! Tests of what a driver sees. Rings as a whole are tested by the simulator.
 #![forbid(unsafe_code)]
 
+mod fetch;
 mod join;
 mod members;
 mod planner;
