@@ -44,8 +44,10 @@ pub const ACCEPTING_MAX: usize = 64;
 pub const READ_STEP: usize = 64 << 10;
 /// Most bytes after a frame header, unless configured otherwise.
 pub const PAYLOAD_BYTES_MAX: u32 = 16 << 20;
-/// Bytes of one stream the transport holds for a reader that is busy.
-pub const STREAM_WINDOW: u32 = 4 << 20;
+/// Bytes of one stream the transport holds for a reader that is busy. The transport gives a
+/// connection up when it holds more than 1024 pieces with gaps between them; in as many bytes as
+/// these there are fewer packets than that with a lost one after each, so no loss can do it.
+pub const STREAM_WINDOW: u32 = 2 << 20;
 /// Bytes of one connection it holds: as much as all streams together, so that no stream takes the
 /// room of another.
 pub const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;

@@ -142,7 +142,8 @@ fn a_fetch_without_a_store_or_for_layers_that_do_not_exist_is_refused() {
     let bare = Node::start(config).expect("it starts");
     assert!(matches!(fetch(&bare, parts(0, 1), &from).0, Err(NodeError::NoStore)));
     // Nobody lets this one in.
-    let c = node(4, &Home::new(), &[]);
+    let other = Home::new();
+    let c = node(4, &other, &[]);
     let refused = fetch(&c, parts(0, 1), &from).0.unwrap_err().to_string();
     assert!(
         refused.contains(&node_id(1).to_string()) && refused.contains("Forbidden"),

@@ -191,7 +191,6 @@ fn a_flood_of_requests_is_refused_and_then_ends_the_connection() {
                 break;
             }
             let _ = sender.send(&Message::BlobQuery(BlobQuery { blob }));
-            tokio::time::sleep(Duration::from_millis(1)).await;
         }
         loop {
             match receiver.next().await {
@@ -204,7 +203,9 @@ fn a_flood_of_requests_is_refused_and_then_ends_the_connection() {
             }
         }
     });
-    assert!(end.to_string().contains("Quota"), "{end}");
+    // What was sent meanwhile may be more than the transport of the one who asked puts up with.
+    let is_over = end.to_string().contains("Quota") || !faults.is_empty();
+    assert!(is_over, "{end}");
     assert!(faults.iter().all(|code| *code == FaultCode::Quota), "{faults:?}");
     // Nobody else notices.
     let b = node(2, &empty, &[]);
