@@ -25,6 +25,7 @@ targets! {
     sampler,
     store_index,
     store_names,
+    store_record,
     tiles,
     tokenizer_blob,
     tokenizer_gguf,

@@ -15,6 +15,7 @@ mod import;
 mod input;
 mod interrupt;
 mod kept;
+mod layers;
 mod measure;
 mod memory;
 mod models;

@@ -152,15 +152,19 @@ impl From<NodeError> for Failure {
     fn from(error: NodeError) -> Self {
         let error = match error {
             NodeError::Store(error) => return error.into(),
+            NodeError::Cancelled => return Self::interrupted(),
             error => error,
         };
         let code = match &error {
-            NodeError::Net(_) => Code::Network,
+            NodeError::Net(_) | NodeError::Fetch { .. } => Code::Network,
             NodeError::Load(_) => Code::BadInput,
             NodeError::Inviter(_) | NodeError::Silent { .. } | NodeError::Refused { .. } => {
                 Code::Network
             }
-            NodeError::Plan(_) | NodeError::Wire(_) | NodeError::Member { .. } => Code::Usage,
+            NodeError::Plan(_)
+            | NodeError::Wire(_)
+            | NodeError::Member { .. }
+            | NodeError::NoSuchLayer { .. } => Code::Usage,
             NodeError::Join(_) => Code::Refused,
             NodeError::Ticket(_) | NodeError::State => Code::BadInput,
             NodeError::NoMember => Code::NotFound,

@@ -33,7 +33,8 @@ pub(crate) fn parts(what: &str, hidden: bool) -> ProgressBar {
 
 /// A bar that counts bytes.
 pub(crate) fn bytes(hidden: bool) -> ProgressBar {
-    bar("{msg} {wide_bar} {binary_bytes} of {binary_total_bytes} {binary_bytes_per_sec}", hidden)
+    let counts = "{binary_bytes} of {binary_total_bytes} {binary_bytes_per_sec} {eta}";
+    bar(&format!("{{msg}} {{wide_bar}} {counts}"), hidden)
 }
 
 /// Something turns until it is done.

@@ -83,7 +83,10 @@ impl Split {
     /// Starts `count` processes for each model.
     pub(crate) fn start(session: &Session, models: &[Named], count: u16) -> Result<Self, Failure> {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let node = Node::start(NodeConfig::new(nodes::secret()?, listen))?;
+        let mut config = NodeConfig::new(nodes::secret()?, listen);
+        // Stages of its rings may fetch their layers from it.
+        config.store = Some(session.store()?.clone());
+        let node = Node::start(config)?;
         let mut rings = Vec::new();
         let mut stages = Vec::new();
         for (name, package) in models {

@@ -51,8 +51,10 @@ impl Member {
     ) -> Result<Self, Failure> {
         let folder = folder(session)?;
         let path = folder.control();
-        let node = Arc::new(Node::start_member(folder, listen, upload_bytes_per_s)?);
-        let (asked, store) = (Arc::clone(&node), session.store()?.clone());
+        let store = session.store()?.clone();
+        let shared = Some(store.clone());
+        let node = Arc::new(Node::start_member(folder, listen, shared, upload_bytes_per_s)?);
+        let asked = Arc::clone(&node);
         let control = Control::start(path, move |request| {
             if matches!(request, Request::Leave {}) {
                 // The command ends already when nobody hears it.

@@ -1,18 +1,23 @@
-//! A connection in use: three streams each way, a queue before each.
+//! A connection in use: four streams each way, a queue before each.
 //!
-//! Prompts never hold up answers, and neither holds up control: each has a stream and a queue of
-//! its own, and where all have something, control goes first and prompts last.
+//! Blobs never hold up prompts, prompts never hold up answers, and none holds up control: each has
+//! a stream and a queue of its own, and where all have something, control goes first and blobs
+//! last.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use iroh::endpoint::{Connection as Quic, RecvStream, SendStream, VarInt};
-use shoal_wire::{FaultCode, Frame, FrameKind, Hello, Message, NodeId, Version};
+use shoal_wire::{BlobData, FaultCode, Frame, FrameKind, Hello, Message, NodeId, Version};
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::endpoint::Bounds;
 use crate::handshake::Greeted;
-use crate::limits::{CONTROL_QUEUE, DECODE_QUEUE, PREFILL_QUEUE, RECEIVED_QUEUE};
+use crate::limits::{
+    BLOB_PROGRESS, BLOB_QUEUE, CONTROL_QUEUE, DECODE_QUEUE, PREFILL_QUEUE, RECEIVED_BLOBS,
+    RECEIVED_QUEUE, STREAMS, patience,
+};
 use crate::read::{Reading, lost};
 use crate::upload::Upload;
 use crate::write::write_all;
@@ -27,18 +32,22 @@ pub enum StreamKind {
     Decode,
     /// Frames of prompts.
     Prefill,
+    /// Leaves of blobs.
+    Blobs,
 }
 
 impl StreamKind {
     /// In the order in which each side opens them.
-    pub(crate) const ALL: [Self; 3] = [Self::Control, Self::Decode, Self::Prefill];
+    pub(crate) const ALL: [Self; STREAMS as usize] =
+        [Self::Control, Self::Decode, Self::Prefill, Self::Blobs];
 
     /// Which bytes the transport sends first.
     pub(crate) fn priority(self) -> i32 {
         match self {
-            Self::Control => 2,
-            Self::Decode => 1,
-            Self::Prefill => 0,
+            Self::Control => 3,
+            Self::Decode => 2,
+            Self::Prefill => 1,
+            Self::Blobs => 0,
         }
     }
 
@@ -47,6 +56,15 @@ impl StreamKind {
             Self::Control => CONTROL_QUEUE,
             Self::Decode => DECODE_QUEUE,
             Self::Prefill => PREFILL_QUEUE,
+            Self::Blobs => BLOB_QUEUE,
+        }
+    }
+
+    /// How long a value of so many bytes may take on it once it has begun.
+    pub(crate) fn patience(self, progress: Duration, bytes: u64) -> Duration {
+        match self {
+            Self::Blobs => patience(progress + BLOB_PROGRESS, bytes),
+            _ => patience(progress, bytes),
         }
     }
 
@@ -64,6 +82,7 @@ impl fmt::Display for StreamKind {
             Self::Control => "control",
             Self::Decode => "decode",
             Self::Prefill => "prefill",
+            Self::Blobs => "blob",
         })
     }
 }
@@ -92,7 +111,7 @@ pub struct Sender {
     shared: Arc<Shared>,
     version: Version,
     /// By [`StreamKind`].
-    queues: [mpsc::Sender<Vec<u8>>; 3],
+    queues: [mpsc::Sender<Vec<u8>>; STREAMS as usize],
     _closer: Arc<Closer>,
 }
 
@@ -103,6 +122,7 @@ pub struct Receiver {
     control: mpsc::Receiver<Incoming>,
     decode: mpsc::Receiver<Incoming>,
     prefill: mpsc::Receiver<Incoming>,
+    blobs: mpsc::Receiver<Incoming>,
 }
 
 #[derive(Debug)]
@@ -157,11 +177,17 @@ impl Connection {
         let (control_read, control_taken) = mpsc::channel(RECEIVED_QUEUE);
         let (decode_read, decode) = mpsc::channel(RECEIVED_QUEUE);
         let (prefill_read, prefill) = mpsc::channel(RECEIVED_QUEUE);
-        tokio::spawn(read_messages(Arc::clone(&shared), control, version, control_read));
-        let frames = ReadFrames { shared: Arc::clone(&shared), version };
-        tokio::spawn(accept_frames(frames, decode_read, prefill_read));
-        let receiver =
-            Receiver { shared: Arc::clone(&shared), control: control_taken, decode, prefill };
+        let (blobs_read, blobs) = mpsc::channel(RECEIVED_BLOBS);
+        let reader = Reader { shared: Arc::clone(&shared), version };
+        tokio::spawn(read_messages(reader.clone(), StreamKind::Control, control, control_read));
+        tokio::spawn(accept_streams(reader, decode_read, prefill_read, blobs_read));
+        let receiver = Receiver {
+            shared: Arc::clone(&shared),
+            control: control_taken,
+            decode,
+            prefill,
+            blobs,
+        };
         let _closer = Arc::new(Closer(Arc::clone(&shared)));
         Self { peer, hello, sender: Sender { shared, version, queues, _closer }, receiver }
     }
@@ -211,6 +237,18 @@ impl Sender {
         self.queue(StreamKind::of(frame.header.kind), frame.to_bytes())
     }
 
+    /// Waits for a place in the queue of leaves and puts one there.
+    ///
+    /// # Errors
+    /// The connection is over.
+    pub async fn send_leaf(&self, leaf: BlobData) -> Result<(), NetError> {
+        let (peer, stream) = (self.shared.peer, StreamKind::Blobs);
+        let bytes = Message::BlobData(leaf).encode(self.version);
+        let bytes = bytes.map_err(|source| NetError::Wire { peer, stream, source })?;
+        let queued = self.queues[stream as usize].send(bytes).await;
+        queued.map_err(|_| NetError::Closed { peer })
+    }
+
     /// Ends the connection at once; what is queued is not sent.
     pub fn close(&self) {
         self.shared.fail(NetError::Closed { peer: self.shared.peer });
@@ -235,7 +273,7 @@ impl Sender {
 }
 
 impl Receiver {
-    /// What the peer sent next: control before answers before prompts.
+    /// What the peer sent next: control before answers before prompts before blobs.
     ///
     /// # Errors
     /// Why the connection is over. Nothing comes after that.
@@ -245,6 +283,7 @@ impl Receiver {
             Some(incoming) = self.control.recv() => Some(incoming),
             Some(incoming) = self.decode.recv() => Some(incoming),
             Some(incoming) = self.prefill.recv() => Some(incoming),
+            Some(incoming) = self.blobs.recv() => Some(incoming),
             else => None,
         };
         next.ok_or_else(|| self.shared.take_failure())
@@ -271,14 +310,22 @@ async fn write(
     }
 }
 
-async fn read_messages(
+/// What reading needs.
+#[derive(Clone)]
+struct Reader {
     shared: Arc<Shared>,
-    mut stream: RecvStream,
     version: Version,
+}
+
+async fn read_messages(
+    reader: Reader,
+    kind: StreamKind,
+    mut stream: RecvStream,
     read: mpsc::Sender<Incoming>,
 ) {
+    let Reader { shared, version } = reader;
     let peer = shared.peer;
-    let mut reading = Reading::new(&mut stream, peer, StreamKind::Control, shared.bounds.progress);
+    let mut reading = Reading::new(&mut stream, peer, kind, shared.bounds.progress);
     loop {
         let message = match reading.message(version).await {
             Ok(Some(Message::Hello(_) | Message::Welcome(_))) => {
@@ -289,39 +336,40 @@ async fn read_messages(
             Ok(None) => return shared.fail(NetError::Closed { peer }),
             Err(error) => return shared.fail(error),
         };
+        if matches!(message, Message::BlobData(_)) != (kind == StreamKind::Blobs) {
+            let rule = "leaves of blobs have a stream of their own";
+            return shared.fail(NetError::Unexpected { peer, rule });
+        }
         if read.send(Incoming::Message(Box::new(message))).await.is_err() {
             return;
         }
     }
 }
 
-/// What reading frames needs.
-#[derive(Clone)]
-struct ReadFrames {
-    shared: Arc<Shared>,
-    version: Version,
-}
-
-/// Takes the other two streams of the peer, which come in the order in which it opened them.
-async fn accept_frames(
-    frames: ReadFrames,
+/// Takes the other streams of the peer, which come in the order in which it opened them.
+async fn accept_streams(
+    reader: Reader,
     decode: mpsc::Sender<Incoming>,
     prefill: mpsc::Sender<Incoming>,
+    blobs: mpsc::Sender<Incoming>,
 ) {
-    let shared = Arc::clone(&frames.shared);
+    let shared = Arc::clone(&reader.shared);
     let peer = shared.peer;
-    let kinds = [(StreamKind::Decode, decode), (StreamKind::Prefill, prefill)];
+    let kinds =
+        [(StreamKind::Decode, decode), (StreamKind::Prefill, prefill), (StreamKind::Blobs, blobs)];
     for (kind, read) in kinds {
-        match shared.quic.accept_uni().await {
-            Ok(stream) => {
-                tokio::spawn(read_frames(frames.clone(), kind, stream, read));
-            }
+        let stream = match shared.quic.accept_uni().await {
+            Ok(stream) => stream,
             Err(error) => return shared.fail(lost(peer, error)),
-        }
+        };
+        match kind {
+            StreamKind::Blobs => tokio::spawn(read_messages(reader.clone(), kind, stream, read)),
+            _ => tokio::spawn(read_frames(reader.clone(), kind, stream, read)),
+        };
     }
     match shared.quic.accept_uni().await {
         Ok(_) => {
-            let rule = "a side opens one stream for control, decode and prefill each";
+            let rule = "a side opens one stream each for control, decode, prefill and blobs";
             shared.fail(NetError::Unexpected { peer, rule });
         }
         Err(error) => shared.fail(lost(peer, error)),
@@ -329,12 +377,12 @@ async fn accept_frames(
 }
 
 async fn read_frames(
-    frames: ReadFrames,
+    reader: Reader,
     kind: StreamKind,
     mut stream: RecvStream,
     read: mpsc::Sender<Incoming>,
 ) {
-    let ReadFrames { shared, version } = frames;
+    let Reader { shared, version } = reader;
     let Bounds { payload_bytes_max, progress } = shared.bounds;
     let peer = shared.peer;
     let mut reading = Reading::new(&mut stream, peer, kind, progress);

@@ -20,7 +20,7 @@ pub(crate) struct Greeted {
     pub(crate) version: Version,
     pub(crate) hello: Hello,
     /// By the number of [`StreamKind`].
-    pub(crate) sending: [SendStream; 3],
+    pub(crate) sending: [SendStream; StreamKind::ALL.len()],
     pub(crate) control: RecvStream,
 }
 
@@ -31,7 +31,12 @@ pub(crate) async fn greet(
     hello: Hello,
     progress: Duration,
 ) -> Result<Greeted, NetError> {
-    let mut sending = [open(quic, peer).await?, open(quic, peer).await?, open(quic, peer).await?];
+    let mut sending = [
+        open(quic, peer).await?,
+        open(quic, peer).await?,
+        open(quic, peer).await?,
+        open(quic, peer).await?,
+    ];
     for (stream, kind) in sending.iter().zip(StreamKind::ALL) {
         // It fails only on a stream that is closed; the next write says so.
         let _ = stream.set_priority(kind.priority());

@@ -5,8 +5,8 @@ use std::time::Duration;
 /// What both sides of a connection must name. Its number is that of the form of the first words,
 /// which no version changes.
 pub const ALPN: &[u8] = b"shoal/1";
-/// Streams each side opens: control, decode, prefill.
-pub const STREAMS: u32 = 3;
+/// Streams each side opens: control, decode, prefill, blobs.
+pub const STREAMS: u32 = 4;
 
 /// From the first packet to the agreed version.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -15,6 +15,9 @@ pub const HANDSHAKE: Duration = Duration::from_secs(5);
 pub const PROGRESS: Duration = Duration::from_secs(5);
 /// Slower than this, in bytes per second, a message that has begun counts as stuck.
 pub const RATE_MIN: u64 = 16 << 10;
+/// What each leaf of a blob gets on top: everything else goes first, and whoever waits for it looks
+/// for another peer much earlier.
+pub const BLOB_PROGRESS: Duration = Duration::from_secs(120);
 /// Without a packet for so long a connection is dead.
 pub const IDLE: Duration = Duration::from_secs(10);
 /// How often an idle connection shows that it lives.
@@ -28,8 +31,12 @@ pub const CONTROL_QUEUE: usize = 512;
 pub const DECODE_QUEUE: usize = 512;
 /// Prefill frames that wait to be sent to one peer.
 pub const PREFILL_QUEUE: usize = 64;
+/// Leaves of blobs that wait to be sent to one peer: enough to keep the transport busy.
+pub const BLOB_QUEUE: usize = 2;
 /// Values of one stream that were read and wait to be taken.
 pub const RECEIVED_QUEUE: usize = 16;
+/// Leaves of blobs that were read and wait to be taken.
+pub const RECEIVED_BLOBS: usize = 2;
 /// Connections that are being set up at once.
 pub const ACCEPTING_MAX: usize = 64;
 
@@ -37,10 +44,13 @@ pub const ACCEPTING_MAX: usize = 64;
 pub const READ_STEP: usize = 64 << 10;
 /// Most bytes after a frame header, unless configured otherwise.
 pub const PAYLOAD_BYTES_MAX: u32 = 16 << 20;
-/// Bytes of one stream the transport holds for a reader that is busy.
-pub const STREAM_WINDOW: u32 = 4 << 20;
-/// Bytes of one connection it holds.
-pub const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Bytes of one stream the transport holds for a reader that is busy. The transport gives a
+/// connection up when it holds more than 1024 pieces with gaps between them; in as many bytes as
+/// these there are fewer packets than that with a lost one after each, so no loss can do it.
+pub const STREAM_WINDOW: u32 = 2 << 20;
+/// Bytes of one connection it holds: as much as all streams together, so that no stream takes the
+/// room of another.
+pub const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
 
 /// How long a message of so many bytes may take once it has begun.
 pub(crate) fn patience(progress: Duration, bytes: u64) -> Duration {

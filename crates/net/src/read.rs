@@ -10,7 +10,7 @@ use shoal_wire::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use crate::limits::{READ_STEP, patience};
+use crate::limits::READ_STEP;
 use crate::{NetError, StreamKind};
 
 /// A stream and whose it is.
@@ -78,7 +78,7 @@ impl<'a> Reading<'a> {
     /// Memory grows with what arrives, not with what was announced.
     async fn fill(&mut self, mut bytes: Vec<u8>, needed: usize) -> Result<Vec<u8>, NetError> {
         let (peer, stream) = (self.peer, self.kind);
-        let limit = patience(self.progress, needed as u64);
+        let limit = stream.patience(self.progress, needed as u64);
         let deadline = Instant::now() + limit;
         while bytes.len() < needed {
             let step = (needed - bytes.len()).min(READ_STEP);

@@ -7,7 +7,6 @@ use iroh::endpoint::{SendStream, WriteError};
 use shoal_wire::NodeId;
 use tokio::time::timeout;
 
-use crate::limits::patience;
 use crate::read::lost;
 use crate::{NetError, StreamKind};
 
@@ -19,7 +18,7 @@ pub(crate) async fn write_all(
     bytes: &[u8],
     progress: Duration,
 ) -> Result<(), NetError> {
-    let limit = patience(progress, bytes.len() as u64);
+    let limit = kind.patience(progress, bytes.len() as u64);
     match timeout(limit, stream.write_all(bytes)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(WriteError::ConnectionLost(error))) => Err(lost(peer, error)),

@@ -9,11 +9,11 @@ use shoal_base::{Digest, Lane, SharedBytes};
 use shoal_net::{
     Connection, Endpoint, EndpointConfig, Incoming, NetError, PeerAddress, SecretKey, StreamKind,
 };
-use shoal_wire::limits::THROUGH;
+use shoal_wire::limits::{LEAF_BYTES, THROUGH};
 use shoal_wire::{
-    Epoch, FaultCode, Field as _, Frame, FrameHeader, FrameKind, GenerationId, Hello, Message,
-    NodeId, PayloadFormat, Ping, RequestId, RingId, Text, Version, VersionRange, Welcome,
-    WireError,
+    BlobData, Bytes, Epoch, FaultCode, Field as _, Frame, FrameHeader, FrameKind, GenerationId,
+    Hello, Message, NodeId, PayloadFormat, Ping, RequestId, RingId, Text, Version, VersionRange,
+    Welcome, WireError,
 };
 
 const V1: Version = Version(1);
@@ -174,7 +174,7 @@ impl Raw {
         let key = PublicKey::from_bytes(&to.node().0).expect("it is a key");
         let place = EndpointAddr::new(key).with_ip_addr(to.sockets()[0]);
         let quic = endpoint.connect(place, alpn).await.map_err(|error| error.to_string())?;
-        let control = quic.open_uni().await.expect("three are allowed");
+        let control = quic.open_uni().await.expect("four are allowed");
         Ok(Self { _endpoint: endpoint, quic, control, _theirs: None })
     }
 
@@ -195,7 +195,7 @@ impl Raw {
 
     /// The next stream, with its first bytes.
     async fn stream(&mut self, bytes: &[u8]) -> SendStream {
-        let mut stream = self.quic.open_uni().await.expect("three are allowed");
+        let mut stream = self.quic.open_uni().await.expect("four are allowed");
         let _ = stream.write_all(bytes).await;
         stream
     }
@@ -338,4 +338,52 @@ async fn prompts_and_answers_have_streams_of_their_own_and_there_are_no_others()
         raw.quic.closed().await;
     });
     assert!(matches!(error.await, NetError::Closed { .. }));
+}
+
+fn leaf(index: u32) -> BlobData {
+    let bytes = Bytes::try_new(vec![index as u8; LEAF_BYTES as usize]).expect("a leaf");
+    BlobData { blob: Digest([1; 32]), leaf: index, bytes }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leaves_of_blobs_let_everything_else_pass() {
+    const LEAVES: u32 = 40;
+    let (ours, theirs, _ends) = pair().await;
+    let ((sender, _receiver), (_sender, mut receiver)) = (ours.split(), theirs.split());
+    let blobs = sender.clone();
+    tokio::spawn(async move {
+        for index in 0..LEAVES {
+            blobs.send_leaf(leaf(index)).await.expect("it is open");
+        }
+    });
+    let (mut leaves, mut before_frame, mut sent) = (0, None, false);
+    while leaves < LEAVES || before_frame.is_none() {
+        match receiver.next().await.expect("all arrive") {
+            Incoming::Message(message) => match *message {
+                Message::BlobData(data) => {
+                    assert_eq!(data, leaf(leaves), "whole and in order");
+                    leaves += 1;
+                    if !sent {
+                        sent = true;
+                        sender.send_frame(&frame(FrameKind::Decode, 1, 1)).expect("room");
+                    }
+                }
+                other => panic!("{other:?}"),
+            },
+            Incoming::Frame(_) => before_frame = Some(leaves),
+        }
+    }
+    // No more than what was on its way already, in both ends and between.
+    let before = before_frame.expect("it arrived");
+    assert!(before <= LEAVES / 2, "{before} leaves came before an answer");
+}
+
+#[tokio::test]
+async fn leaves_of_blobs_have_a_stream_of_their_own() {
+    let (ours, theirs, [a, _b]) = pair().await;
+    let ((sender, _receiver), (_sender, mut receiver)) = (ours.split(), theirs.split());
+    let small = BlobData { bytes: Bytes::try_new(vec![1]).expect("short"), ..leaf(0) };
+    sender.send(&Message::BlobData(small)).expect("room");
+    let end = receiver.next().await.expect_err("not on the stream of control");
+    assert!(matches!(end, NetError::Unexpected { peer, .. } if peer == a.node()), "{end}");
 }

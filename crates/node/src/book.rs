@@ -57,6 +57,11 @@ impl Book {
         }
     }
 
+    /// This node.
+    pub(crate) fn me(&self) -> NodeId {
+        self.key.id()
+    }
+
     /// Writes down where a peer is.
     pub(crate) fn note(&mut self, address: &PeerAddress) {
         self.known.insert(address.node, address.clone());

@@ -4,6 +4,7 @@
 //! state machine gets to see.
 
 mod about;
+mod layers;
 mod member;
 mod messages;
 mod slot;
@@ -15,8 +16,7 @@ use std::time::Instant;
 use shoal_base::{GenerateError, PackageId, TokenId};
 use shoal_net::Incoming;
 use shoal_swarm::{
-    HeadEffect, HeadEvent, Holding, Moment, Output, Stage, StageConfig, StageEffect, StageEvent,
-    Submission,
+    HeadEffect, HeadEvent, Holding, Moment, Output, Stage, StageEffect, StageEvent, Submission,
 };
 use shoal_wire::{FaultCode, MemberState, Message, NodeId, Offer, RequestId, RingId};
 use tokio::sync::mpsc;
@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 use crate::book::Book;
 use crate::compute::{Job, Loaded};
 use crate::head::{Asked, HeadJob, HeadOutput};
+use crate::layers::{Layers, LayersEvent};
 use crate::limits::{TICK, TICK_IDLE};
 use crate::links::Links;
 use crate::membership::Membership;
@@ -60,6 +61,8 @@ pub(crate) enum Command {
     Kept { then: Option<(NodeId, Box<Message>)>, is_kept: bool },
     /// The owner wants something done between two events.
     Do(Box<dyn FnOnce(&mut Driver) + Send>),
+    /// Something about layers that travel.
+    Layers(Box<LayersEvent>),
     /// The node ends.
     Stop,
 }
@@ -92,27 +95,31 @@ pub(crate) struct Driver {
     offered: Vec<Offer>,
     slots: BTreeMap<RingId, Slot>,
     plan_at: Moment,
+    layers: Layers,
+    /// The way back to this loop for what it starts.
+    commands: mpsc::UnboundedSender<Command>,
     todo: VecDeque<Todo>,
     is_over: bool,
 }
 
 impl Driver {
     pub(crate) fn new(
-        me: NodeId,
         book: Book,
         peers: Peers,
         member: Option<Membership>,
-        config: StageConfig,
+        stage: Stage,
         compute: Jobs<Job>,
+        layers: Layers,
+        commands: mpsc::UnboundedSender<Command>,
     ) -> Self {
         Self {
-            me,
+            me: book.me(),
             start: Instant::now(),
             book,
             peers,
             member,
             links: Links::default(),
-            stage: Stage::new(me, config),
+            stage,
             compute,
             holdings: BTreeMap::new(),
             speeds: BTreeMap::new(),
@@ -121,6 +128,8 @@ impl Driver {
             offered: Vec::new(),
             slots: BTreeMap::new(),
             plan_at: Moment(0),
+            layers,
+            commands,
             todo: VecDeque::new(),
             is_over: false,
         }
@@ -204,6 +213,7 @@ impl Driver {
             },
             Command::Kept { then, is_kept } => self.kept(then, is_kept),
             Command::Do(action) => action(self),
+            Command::Layers(event) => self.layers(*event),
             Command::Stop => self.is_over = true,
         }
     }
@@ -289,6 +299,7 @@ impl Driver {
     fn lost(&mut self, peer: NodeId, why: &str) {
         self.part(peer);
         self.stage(StageEvent::PeerLost(peer));
+        self.layers_lost(peer, why);
         let rings: Vec<RingId> = self.slots.keys().copied().collect();
         for ring in rings {
             if let Some(slot) = self.slots.get_mut(&ring) {
@@ -313,6 +324,7 @@ impl Driver {
         }
         self.stage(StageEvent::Tick);
         self.plan(now);
+        self.layers(LayersEvent::Tick);
         let rings: Vec<RingId> = self.slots.keys().copied().collect();
         for ring in rings {
             self.head(ring, HeadEvent::Tick);

@@ -6,7 +6,7 @@ use shoal_base::Blame;
 use shoal_engine::LoadError;
 use shoal_net::NetError;
 use shoal_store::StoreError;
-use shoal_swarm::JoinError;
+use shoal_swarm::{FetchFailure, JoinError};
 use shoal_wire::{FaultCode, NodeId, WireError};
 
 use crate::PlanError;
@@ -66,6 +66,34 @@ pub enum NodeError {
     /// The system gives no threads, no random numbers.
     #[error("starting the node: {0}")]
     System(#[from] std::io::Error),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Blobs were not had from any peer.
+    #[error("fetching layers: {failure}{}", said(peers))]
+    Fetch {
+        /// Why.
+        failure: FetchFailure,
+        /// What went wrong with whom.
+        peers: Vec<(NodeId, String)>,
+    },
+    /// The package has fewer layers.
+    #[error("layers up to {end}, the package has {layer_count}")]
+    NoSuchLayer {
+        /// One past the last layer asked for.
+        end: u16,
+        /// How many there are.
+        layer_count: u32,
+    },
+    /// The node was started without a store.
+    #[error("this node has no store to put layers into")]
+    NoStore,
+    /// Too many fetches wait.
+    #[error("too many fetches wait already, try again later")]
+    TooManyFetches,
+    /// The one who ordered it ended it. What arrived stays.
+    #[error("the fetch was ended; what arrived is kept")]
+    Cancelled,
     /// The node was stopped.
     #[error("the node has stopped")]
     Stopped,
@@ -80,10 +108,21 @@ impl NodeError {
             Self::Join(error) => error.blame(),
             Self::Plan(_) | Self::Wire(_) | Self::Ticket(_) => Blame::Caller,
             Self::Member { .. } | Self::NoMember => Blame::Caller,
+            Self::NoSuchLayer { .. } | Self::Cancelled => Blame::Caller,
             Self::Inviter(_) | Self::Silent { .. } | Self::Refused { .. } => Blame::Peer,
-            Self::Load(_) | Self::System(_) | Self::Stopped | Self::Store(_) | Self::State => {
-                Blame::Local
-            }
+            Self::Fetch { .. } => Blame::Peer,
+            Self::Load(_)
+            | Self::Store(_)
+            | Self::NoStore
+            | Self::TooManyFetches
+            | Self::System(_)
+            | Self::Stopped
+            | Self::State => Blame::Local,
         }
     }
+}
+
+/// Who said what, for people.
+fn said(peers: &[(NodeId, String)]) -> String {
+    peers.iter().map(|(peer, why)| format!("; {peer}: {why}")).collect()
 }

@@ -1,8 +1,8 @@
 //! A node: drives the protocols of `swarm` with sockets, clocks, threads and models.
 //!
 //! Owns: one loop that feeds events to the state machines and carries out their effects, the thread
-//! that computes layers, the thread of each head that embeds and samples, and what a member of a
-//! swarm keeps over restarts. Does not own: what an
+//! that computes layers, the thread of each head that embeds and samples, the thread that hashes,
+//! reads and writes blobs, and what a member of a swarm keeps over restarts. Does not own: what an
 //! event leads to (`swarm`), bytes and streams (`wire`, `net`), arithmetic (`engine`).
 //!
 //! Invariants: the loop never waits for a peer, for a computation, or for a client; reading,
@@ -18,6 +18,7 @@ mod driver;
 mod error;
 mod head;
 mod join;
+mod layers;
 mod limits;
 mod links;
 mod member;
@@ -33,10 +34,13 @@ mod way;
 
 pub use error::NodeError;
 pub use join::{Joined, create_swarm, join_swarm};
+pub use layers::{FetchParts, FetchProgress};
 pub use node::{HeadOptions, Node, NodeConfig, ServeOptions, node_of, serve_bytes};
 pub use plan::{PlanError, PlannedStage, StaticPlan};
 pub use ring::{RingHead, RingStatus};
 pub use shoal_net::PeerAddress;
-pub use shoal_swarm::{JoinError, Plan, PlanError as NoPlan, PlanStage};
+pub use shoal_swarm::{
+    JoinError, Misdeed, PeerFetch, PeerState, Plan, PlanError as NoPlan, PlanStage,
+};
 pub use shoal_wire::{LayerRange, MemberState, NodeId, SwarmRole};
 pub use view::{MemberView, OfferView, SwarmView};

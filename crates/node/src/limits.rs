@@ -65,3 +65,14 @@ pub(crate) const MOVE_EVERY: Duration = Duration::from_secs(30);
 pub(crate) const ASK_FOR: Duration = Duration::from_secs(10);
 /// How long a join may take, from the first packet to the certificate.
 pub(crate) const JOIN_FOR: Duration = Duration::from_secs(15);
+
+/// Longest manifest that is fetched; that of spec 02.
+pub(crate) const MANIFEST_BYTES_MAX: u64 = 8 << 20;
+/// Fetches that wait for the one under way.
+pub(crate) const ORDERS_MAX: usize = 16;
+/// How often whoever ordered a fetch hears how far it is.
+pub(crate) const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+/// Digests of leaves that are kept in memory, for blobs that peers ask about.
+pub(crate) const LEAVES_KEPT_MAX: usize = 1 << 17;
+/// Ranges of layers that are being prepared for heads at once.
+pub(crate) const PREPARES_MAX: usize = 4;

@@ -1,18 +1,22 @@
 //! Starting and stopping a node.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use shoal_arith::limits::{ARITHMETIC_VERSION, CHUNK};
+use shoal_base::PackageId;
 use shoal_engine::{Head, Intake, LoadError, Stage};
 use shoal_kernels::{Isa, Kernels};
 use shoal_model::package::{BlobKind, Package};
 use shoal_net::{Endpoint, EndpointConfig, PeerAddress, SecretKey};
-use shoal_store::NodeFolder;
-use shoal_swarm::{HeadPolicy, ModelShape, NodeKey, Speculation, StageConfig, Want};
+use shoal_store::{NodeFolder, Store};
+use shoal_swarm::{
+    HeadPolicy, ModelShape, Moment, NodeKey, Speculation, StageConfig, Uploads, Want,
+};
 use shoal_wire::{LayerRange, NodeId, RingId, WireError};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -21,6 +25,9 @@ use crate::book::Book;
 use crate::compute::{self, Loaded};
 use crate::driver::{Command, Driver, Slot};
 use crate::head::HeadWorker;
+use crate::layers::{
+    FetchParts, FetchProgress, Layers, LayersEvent, Order, Prepares, Report, start_disk,
+};
 use crate::limits::{ARRIVED_QUEUE, ROUTE_PATIENCE, STOP};
 use crate::membership::{self, Keep, Membership};
 use crate::peers::{NetEvent, Peers};
@@ -44,8 +51,13 @@ pub struct NodeConfig {
     pub heads: Vec<NodeId>,
     /// What the owner allows.
     pub stage: StageConfig,
+    /// Where packages are. Those who may use this node may fetch blobs of them; without a store
+    /// it neither serves nor fetches any.
+    pub store: Option<Store>,
     /// Most bytes per second to send; `None`: no bound.
     pub upload_bytes_per_s: Option<u64>,
+    /// How to serve layers that a head asks this node to prepare; `None` refuses.
+    pub prepare: Option<ServeOptions>,
 }
 
 impl NodeConfig {
@@ -54,7 +66,15 @@ impl NodeConfig {
     pub fn new(secret: [u8; 32], listen: SocketAddr) -> Self {
         // Who may lead was named by the owner, so one of them may have everything.
         let stage = StageConfig { head_share_percent: 100, ..StageConfig::default() };
-        Self { secret, listen, heads: Vec::new(), stage, upload_bytes_per_s: None }
+        Self {
+            secret,
+            listen,
+            heads: Vec::new(),
+            stage,
+            store: None,
+            upload_bytes_per_s: None,
+            prepare: None,
+        }
     }
 }
 
@@ -129,6 +149,8 @@ pub struct Node {
     endpoint: Endpoint,
     runtime: Option<Runtime>,
     threads: Vec<JoinHandle<()>>,
+    /// Numbers of orders to fetch.
+    orders: AtomicU64,
 }
 
 impl Node {
@@ -147,13 +169,15 @@ impl Node {
     pub fn start_member(
         folder: NodeFolder,
         listen: SocketAddr,
+        store: Option<Store>,
         upload_bytes_per_s: Option<u64>,
     ) -> Result<Self, NodeError> {
         let state = State::read(&folder)?.ok_or(NodeError::NoMember)?;
         let secret = folder.secret()?;
         // A head has its share of the caches, as others want theirs.
         let stage = StageConfig::default();
-        let config = NodeConfig { secret, listen, heads: Vec::new(), stage, upload_bytes_per_s };
+        let config =
+            NodeConfig { stage, store, upload_bytes_per_s, ..NodeConfig::new(secret, listen) };
         Self::begin(config, Some((folder, state)))
     }
 
@@ -190,10 +214,21 @@ impl Node {
         })?);
         let book = Book::new(key, config.heads);
         let peers = Peers::new(endpoint.clone(), events.clone());
-        let driver = Driver::new(address.node, book, peers, member, config.stage, jobs);
+        let told = commands.clone();
+        let tell = move |done| {
+            // The loop is gone when nobody takes it.
+            let _ = told.send(Command::Layers(Box::new(LayersEvent::Disk(done))));
+        };
+        let prepares = Prepares::new(config.store.clone().zip(config.prepare));
+        let disk = config.store.map(|store| start_disk(store, tell)).transpose()?;
+        let uploads = Uploads::new(config.upload_bytes_per_s, Moment(0));
+        let layers = Layers::new(disk, uploads, prepares);
+        let stage = shoal_swarm::Stage::new(address.node, config.stage);
+        let driver = Driver::new(book, peers, member, stage, jobs, layers, commands.clone());
         runtime.spawn(driver.run(received, arrived));
         runtime.spawn(accept(endpoint.clone(), events));
-        Ok(Self { address, commands, endpoint, runtime: Some(runtime), threads })
+        let (runtime, orders) = (Some(runtime), AtomicU64::new(0));
+        Ok(Self { address, commands, endpoint, runtime, threads, orders })
     }
 
     /// Who and where it is.
@@ -212,21 +247,38 @@ impl Node {
         layers: LayerRange,
         options: ServeOptions,
     ) -> Result<(), NodeError> {
-        let isa = options.isa.map_or_else(Isa::choose, Ok).map_err(LoadError::from)?;
-        let kernels = Kernels::new(isa, options.threads.max(1)).map_err(LoadError::from)?;
-        let pages = pages(options);
-        let range = u32::from(layers.first)..u32::from(layers.end);
-        let mut stage = Stage::load(Arc::new(kernels), package, range, pages)?;
-        let width = package.manifest().architecture.model_width;
-        let speed = speed::measure(&mut stage, width, layers.count());
-        let loaded = Box::new(Loaded { package: package.id(), layers, stage });
-        self.tell(Command::Load {
-            loaded,
-            width,
-            arithmetic: arithmetic(),
-            cache_tokens: options.cache_tokens,
-            speed,
-        })
+        self.tell(load(package, layers, options)?)
+    }
+
+    /// Fetches blobs of a package into the store, from several peers at once. What is there already
+    /// is not fetched; what arrived stays, however this ends.
+    ///
+    /// `watch` is told a few times per second how far it is; `false` ends it.
+    ///
+    /// # Errors
+    /// No peer has them or every one failed, the disk is full, or the node has no store.
+    pub fn fetch(
+        &self,
+        package: PackageId,
+        parts: FetchParts,
+        from: &[PeerAddress],
+        watch: &mut dyn FnMut(&FetchProgress) -> bool,
+    ) -> Result<(), NodeError> {
+        let (reports, heard) = channel();
+        let id = self.orders.fetch_add(1, Ordering::Relaxed);
+        let order = Order { id, package, parts, from: from.to_vec(), reports };
+        self.tell(Command::Layers(Box::new(LayersEvent::Fetch(Box::new(order)))))?;
+        while let Ok(report) = heard.recv() {
+            match report {
+                Report::Progress(progress) => {
+                    if !watch(&progress) {
+                        self.tell(Command::Layers(Box::new(LayersEvent::Cancel(id))))?;
+                    }
+                }
+                Report::Done(result) => return result,
+            }
+        }
+        Err(NodeError::Stopped)
     }
 
     /// Leads a ring of stages. It is leased when the first request comes.
@@ -313,6 +365,27 @@ impl Drop for Node {
             let _ = thread.join();
         }
     }
+}
+
+/// Loads layers; the loop hands them to the thread that computes.
+pub(crate) fn load(
+    package: &Package,
+    layers: LayerRange,
+    options: ServeOptions,
+) -> Result<Command, NodeError> {
+    let isa = options.isa.map_or_else(Isa::choose, Ok).map_err(LoadError::from)?;
+    let kernels = Kernels::new(isa, options.threads.max(1)).map_err(LoadError::from)?;
+    let range = u32::from(layers.first)..u32::from(layers.end);
+    let mut stage = Stage::load(Arc::new(kernels), package, range, pages(options))?;
+    let width = package.manifest().architecture.model_width;
+    let speed = speed::measure(&mut stage, width, layers.count());
+    Ok(Command::Load {
+        loaded: Box::new(Loaded { package: package.id(), layers, stage }),
+        width,
+        arithmetic: arithmetic(),
+        cache_tokens: options.cache_tokens,
+        speed,
+    })
 }
 
 /// Lets peers in as far as their keys; the loop decides about the rest.

@@ -106,6 +106,12 @@ impl Peers {
         Ok(())
     }
 
+    /// The way to a peer that is connected.
+    pub(crate) fn sender(&self, to: NodeId) -> Option<Sender> {
+        let (_, sender) = self.by_node.get(&to)?.links.last()?;
+        Some(sender.clone())
+    }
+
     /// A peer's address has become known.
     pub(crate) fn learned(&mut self, address: PeerAddress) {
         let peer = self.by_node.get(&address.node);

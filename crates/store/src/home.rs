@@ -74,6 +74,16 @@ impl Layout {
         self.home.join("staging")
     }
 
+    /// Packages of which only some blobs are here, one folder each.
+    pub(crate) fn partial(&self) -> PathBuf {
+        self.home.join("partial")
+    }
+
+    /// There as long as blobs of a package may be missing. Holds those on their way.
+    pub(crate) fn partial_of(&self, id: PackageId) -> PathBuf {
+        self.partial().join(id.to_string())
+    }
+
     /// Files being downloaded.
     pub(crate) fn downloads(&self) -> PathBuf {
         self.home.join("downloads")
@@ -88,4 +98,14 @@ pub(crate) fn blob_path(folder: &Path, digest: Digest) -> PathBuf {
 /// The digests of its leaves.
 pub(crate) fn leaves_path(folder: &Path, digest: Digest) -> PathBuf {
     folder.join(format!("{digest}.leaves"))
+}
+
+/// A blob on its way, as long as it will be.
+pub(crate) fn part_path(folder: &Path, digest: Digest) -> PathBuf {
+    folder.join(format!("{digest}.part"))
+}
+
+/// Which of its leaves are there.
+pub(crate) fn record_path(folder: &Path, digest: Digest) -> PathBuf {
+    folder.join(format!("{digest}.record"))
 }

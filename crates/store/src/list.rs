@@ -6,7 +6,8 @@ use shoal_base::PackageId;
 use shoal_model::package::{Manifest, Package, PackageError};
 
 use crate::home::{Layout, blob_path};
-use crate::{PackageName, Store, StoreError, files};
+use crate::partial::holding;
+use crate::{Holding, PackageName, Store, StoreError, files};
 
 /// As long as a manifest may be, and a byte more.
 const MANIFEST_BYTES_MAX: u64 = (8 << 20) + 1;
@@ -20,6 +21,8 @@ pub struct PackageSummary {
     pub names: Vec<PackageName>,
     /// What it is made of.
     pub manifest: Manifest,
+    /// Which of its blobs are here.
+    pub holding: Holding,
 }
 
 /// All packages.
@@ -45,7 +48,10 @@ impl Store {
         for id in ids(self.layout())?.0 {
             let names = names.remove(&id).unwrap_or_default();
             match manifest(self.layout(), id) {
-                Ok(manifest) => listed.packages.push(PackageSummary { id, names, manifest }),
+                Ok(manifest) => {
+                    let holding = holding(self.layout(), id, &manifest);
+                    listed.packages.push(PackageSummary { id, names, manifest, holding });
+                }
                 Err(error) => listed.damaged.push(error),
             }
         }

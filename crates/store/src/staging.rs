@@ -21,7 +21,7 @@ use tempfile::{NamedTempFile, TempDir};
 use crate::error::AtPath as _;
 use crate::home::{blob_path, leaves_path};
 use crate::lock::Lock;
-use crate::{PackageName, Store, StoreError, files, map, sweep};
+use crate::{PackageName, Store, StoreError, files, map, partial, sweep};
 
 /// Held by the process whose folder it is in.
 pub(crate) const LOCK_NAME: &str = "lock";
@@ -103,6 +103,8 @@ impl Import {
             let _ = sweep::orphans(layout);
             return Err(error);
         }
+        // If only some of its blobs were here, all are now.
+        partial::remove(layout, id)?;
         let renamed_from = match name {
             Some(name) => self.store.set_name(&guard, name, id)?,
             None => None,
@@ -133,7 +135,7 @@ impl BlobSink for Import {
 }
 
 /// Takes the room for a file now, so that a full disk is noticed before work is done.
-fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+pub(crate) fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     if bytes == 0 {
         return Ok(());
     }

@@ -13,7 +13,9 @@ use crate::error::AtPath as _;
 use crate::home::{Layout, blob_path};
 use crate::index::{self, Names};
 use crate::lock::Lock;
-use crate::{Import, PackageName, StoreError, answers, files, key, list, map, node_folder, sweep};
+use crate::{
+    Import, PackageName, StoreError, answers, files, key, list, map, node_folder, partial, sweep,
+};
 
 /// What the file `version` says. Another number is another layout.
 const VERSION: &str = "shoal-store 1\n";
@@ -32,6 +34,7 @@ const OWN_NAMES: [&str; 12] = [
     "lock",
     node_folder::FOLDER,
     "packages",
+    "partial",
     "staging",
     "unfinished",
 ];
@@ -165,6 +168,8 @@ impl Store {
         if !path.exists() {
             return Err(StoreError::NotFound { what: id.to_string() });
         }
+        // Whoever fetches blobs of it would put them where nobody names them.
+        let fetching = partial::remove(layout, id)?;
         let (key, mut all) = self.key_and_names()?;
         let names: Vec<PackageName> =
             all.iter().filter(|(_, found)| **found == id).map(|(name, _)| name.clone()).collect();
@@ -178,7 +183,7 @@ impl Store {
         files::sync_folder(&layout.packages()).at(&layout.packages())?;
         let (_, bytes) = sweep::orphans(layout)?;
         files::remove(&layout.unfinished())?;
-        Ok(Removed { id, names, bytes })
+        Ok(Removed { id, names, bytes: bytes + fetching })
     }
 
     /// Makes the index anew, with a new key if the old one is unusable. Names of the old index are

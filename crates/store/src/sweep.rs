@@ -6,6 +6,7 @@ use shoal_base::Digest;
 
 use crate::home::{Layout, blob_path, leaves_path};
 use crate::lock::Lock;
+use crate::partial::holding;
 use crate::staging::LOCK_NAME;
 use crate::{Store, StoreError, files, key, list};
 
@@ -26,9 +27,11 @@ pub struct Swept {
 pub struct Health {
     /// Packages whose manifest is sound.
     pub packages: usize,
-    /// Bytes of the blobs they name, each counted once.
+    /// Bytes of the blobs that are here, each counted once.
     pub package_bytes: u64,
-    /// Packages whose manifest is damaged, or one of whose blobs is missing.
+    /// Those of which only some blobs were fetched.
+    pub partial: usize,
+    /// Packages whose manifest is damaged, or one of whose blobs was lost.
     pub damaged: Vec<StoreError>,
     /// Why names cannot be used, if so.
     pub index: Option<StoreError>,
@@ -61,14 +64,19 @@ impl Store {
         let mut damaged = Vec::new();
         let mut blobs = BTreeSet::new();
         let (ids, _) = list::ids(layout)?;
-        let mut packages = 0;
+        let (mut packages, mut partial) = (0, 0);
         for id in ids {
             match self.package(id) {
                 Ok(package) => {
                     packages += 1;
-                    let entries = &package.manifest().blobs;
-                    blobs.extend(entries.iter().map(|blob| (blob.blake3, blob.bytes)));
-                    damaged.extend(self.missing(&package));
+                    let holding = holding(layout, id, package.manifest());
+                    let entries = package.manifest().blobs.iter();
+                    let held = entries.filter(|blob| holding.held.contains(&blob.kind));
+                    blobs.extend(held.map(|blob| (blob.blake3, blob.bytes)));
+                    match holding.is_partial {
+                        true => partial += 1,
+                        false => damaged.extend(self.missing(&package)),
+                    }
                 }
                 Err(error) => damaged.push(error),
             }
@@ -77,6 +85,7 @@ impl Store {
         let live = |name: &String| Lock::is_held(&staging.join(name).join(LOCK_NAME));
         Ok(Health {
             packages,
+            partial,
             package_bytes: blobs.iter().map(|(_, bytes)| bytes).sum(),
             damaged,
             index: self.names().err(),
@@ -107,6 +116,14 @@ pub(crate) fn all(layout: &Layout) -> Result<Swept, StoreError> {
         swept.bytes += lengths.iter().map(|name| files::length(&folder.join(name))).sum::<u64>();
         swept.imports += 1;
         files::remove_folder(&folder)?;
+    }
+    for name in files::names(&layout.partial())? {
+        let folder = layout.partial().join(&name);
+        let is_kept = name.parse().is_ok_and(|id| layout.manifest(id).exists());
+        // Without its manifest nothing of a package can be resumed.
+        if !is_kept && !Lock::is_held(&folder.join(LOCK_NAME)) {
+            files::remove_folder(&folder)?;
+        }
     }
     for folder in [&layout.home, &layout.packages()] {
         for name in files::names(folder)?.iter().filter(|name| name.starts_with(".new-")) {

@@ -7,6 +7,7 @@ use shoal_base::{Digest, PackageId};
 use shoal_model::package::{BlobEntry, BlobKind, BlobPlan, Package, PackageError, verify_blob};
 
 use crate::home::leaves_path;
+use crate::partial::holding;
 use crate::{Store, StoreError, files};
 
 /// A blob that is not what the manifest says.
@@ -27,6 +28,8 @@ pub struct Verified {
     pub leaves: u64,
     /// Damaged blobs, in the order of the manifest.
     pub damage: Vec<Damage>,
+    /// Blobs that were not fetched. They are not damaged.
+    pub absent: Vec<BlobKind>,
     /// The caller ended it before all blobs were checked.
     pub stopped: bool,
 }
@@ -45,15 +48,18 @@ impl Store {
         progress: &(dyn Fn(u64) -> bool + Sync),
     ) -> Result<Verified, StoreError> {
         let package = self.package(id)?;
-        let blobs = &package.manifest().blobs;
+        let holding = holding(self.layout(), id, package.manifest());
+        let absent = if holding.is_partial { holding.absent } else { Vec::new() };
+        let blobs = package.manifest().blobs.iter();
+        let blobs: Vec<&BlobEntry> = blobs.filter(|blob| !absent.contains(&blob.kind)).collect();
         let next = AtomicUsize::new(0);
         let done = AtomicU64::new(0);
         let stopped = AtomicBool::new(false);
         let results = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
-            for _ in 0..threads.clamp(1, blobs.len()) {
+            for _ in 0..threads.clamp(1, blobs.len().max(1)) {
                 scope.spawn(|| {
-                    while let Some(blob) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    while let Some(&blob) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
                         if stopped.load(Ordering::Relaxed) {
                             return;
                         }
@@ -69,7 +75,8 @@ impl Store {
         });
         let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
         results.sort_by_key(|(blob, _)| blob.kind);
-        let mut verified = Verified { stopped: results.len() < blobs.len(), ..Verified::default() };
+        let stopped = results.len() < blobs.len();
+        let mut verified = Verified { stopped, absent, ..Verified::default() };
         for (blob, result) in results {
             match result {
                 Ok(leaves) => {

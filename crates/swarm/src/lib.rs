@@ -7,6 +7,7 @@
 //! - [`Head`]: one ring. Give it a [`HeadEvent`] and a [`Scout`], get [`HeadEffect`]s.
 //! - [`Stage`]: all that a node computes for others. [`StageEvent`] to [`StageEffect`].
 //! - [`Members`]: descriptors in, descriptors out. [`Planner`]: members to routes.
+//! - [`Fetch`], [`Uploads`]: leaves of blobs from peers, and to them.
 //! - [`Issuer`], [`Gate`], [`Door`]: who may come in.
 //!
 //! Invariants: the same events give the same effects; every queue and map has a limit; a head
@@ -16,6 +17,7 @@
 mod context;
 mod credit;
 mod door;
+mod fetch;
 mod head;
 mod join;
 mod keys;
@@ -27,9 +29,14 @@ mod members;
 mod plan;
 mod planner;
 mod stage;
+mod upload;
 
 pub use context::{Moment, Random};
 pub use door::{Door, Pass, Renewal, own_certificate};
+pub use fetch::{
+    Fetch, FetchEffect, FetchEvent, FetchFailure, FetchStatus, LeafData, Misdeed, PeerFetch,
+    PeerState, StoreOutcome, WantedBlob,
+};
 pub use head::{
     AdmitError, Failure, Head, HeadEffect, HeadEvent, HeadPolicy, HeadStatus, Scout, Submission,
 };
@@ -42,3 +49,4 @@ pub use members::{Member, MemberChange, MemberError, Members};
 pub use plan::{ModelShape, Plan, PlanError, PlanStage, Want};
 pub use planner::{Planner, route_stages};
 pub use stage::{Holding, Output, Stage, StageConfig, StageEffect, StageEvent, Work};
+pub use upload::{UploadEffect, UploadEvent, Uploads};

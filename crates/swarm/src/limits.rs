@@ -92,3 +92,53 @@ pub const RENEWAL_RETRY_S: u64 = 60;
 /// How long after its end a certificate can still be renewed, in seconds: as long as a ticket may
 /// live.
 pub const RENEWAL_GRACE_S: u64 = shoal_wire::limits::TICKET_S_MAX;
+
+/// Blobs of one fetch: those of the largest package.
+pub const FETCH_WANTS_MAX: usize = 1024 + 8;
+/// Peers of one fetch.
+pub const FETCH_PEERS_MAX: usize = 64;
+/// Leaves of one fetch that were asked for or are being written, so many MiB of memory.
+pub const FETCH_LEAVES_MAX: usize = 96;
+/// Blobs one peer is asked about at once.
+pub const QUERIES_MAX: usize = 4;
+/// Blobs one peer has answered about and that are not whole; then it is asked about no more.
+pub const QUERIES_AHEAD: usize = 8;
+/// How long a peer may take to answer which leaves it has: it may have to hash the blob.
+pub const QUERY_PATIENCE: Duration = Duration::from_secs(60);
+/// The same for a manifest, which is short and asked of one peer at a time.
+pub const SPONSOR_PATIENCE: Duration = Duration::from_secs(15);
+/// Leaves a peer is asked for at once while its speed is not known.
+pub const WINDOW_FIRST: usize = 4;
+/// Fewest leaves a peer is asked for at once.
+pub const WINDOW_MIN: usize = 2;
+/// Most leaves a peer is asked for at once.
+pub const WINDOW_MAX: usize = 32;
+/// A peer is asked for as much as comes in this time, so that its uplink never waits.
+pub const WINDOW_OVER: Duration = Duration::from_secs(1);
+/// Time over which the speed of a peer is measured.
+pub const RATE_OVER: Duration = Duration::from_millis(250);
+/// A leaf that is owed for so long is asked of a second peer when there is nothing else to ask.
+pub const DUPLICATE_AFTER: Duration = Duration::from_secs(2);
+/// Without a leaf for so long, what a peer owes is asked of others.
+pub const STALL_AFTER: Duration = Duration::from_secs(10);
+/// Without a leaf for so long, it is given up.
+pub const SILENT_AFTER: Duration = Duration::from_secs(60);
+/// Lost connections in a row after which a peer is given up.
+pub const FETCH_FAILURES_MAX: u32 = 5;
+/// Half the first pause before a lost peer is tried again; it doubles.
+pub const RECONNECT_FIRST: Duration = Duration::from_millis(125);
+
+/// Peers that are served leaves at once.
+pub const UPLOAD_PEERS_MAX: usize = 256;
+/// Leaves one peer may have asked for.
+pub const UPLOAD_WANTED_MAX: usize = 256;
+/// Blobs one peer may have asked about.
+pub const UPLOAD_QUERIES_MAX: usize = 16;
+/// Leaves for one peer that are read or wait for the network.
+pub const UPLOAD_BUSY_MAX: usize = 3;
+/// Leaves for all peers, so many MiB of memory.
+pub const UPLOAD_ALL_BUSY_MAX: usize = 48;
+/// Refusals after which a peer is turned away.
+pub const UPLOAD_REFUSALS_MAX: u32 = 64;
+/// A leaf the network does not take for so long ends the connection to its peer.
+pub const UPLOAD_PATIENCE: Duration = Duration::from_secs(150);

@@ -111,6 +111,15 @@ record! {
     }
 }
 
+record! {
+    /// The answer to a [`BlobQuery`] or a [`BlobRequest`] of a peer that does not have it.
+    #[derive(Copy)]
+    pub struct BlobAbsent {
+        /// Its name.
+        pub blob: Digest,
+    }
+}
+
 /// How many leaves a blob of this length has; at least one.
 #[must_use]
 pub fn leaf_count(bytes: u64) -> u64 {

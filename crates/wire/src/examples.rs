@@ -7,14 +7,14 @@ use shoal_base::{Blame, Digest, Lane, PackageId, SharedBytes};
 use crate::frame::PayloadFormat;
 use crate::limits::{LEAF_BYTES, THROUGH};
 use crate::{
-    Admission, BlobData, BlobLeaves, BlobQuery, BlobRange, BlobRequest, Bytes, Certificate,
-    CertificateChain, Coordinate, Credit, Descriptor, Duty, EndReason, Epoch, Fault, FaultCode,
-    Frame, FrameHeader, FrameKind, GenerationId, Hello, JoinReply, JoinRequest, LayerRange,
-    LeaseEnd, LeaseGrant, LeaseRefusal, LeaseRelease, LeaseRenew, LeaseRenewed, LeaseRequest, Link,
-    List, MemberState, MembersQuery, MembersReply, Message, NodeId, Offer, Pairing, Ping, Pong,
-    Prepare, PrepareState, PrepareStatus, RefusalReason, RenewRequest, Replay, RequestId,
-    Revocation, RingId, Route, RouteStage, Signature, Signed, SwarmRole, Text, Ticket, TicketId,
-    Version, VersionRange, Welcome, activation_leaf, blob_root, duties, next_root,
+    Admission, BlobAbsent, BlobData, BlobLeaves, BlobQuery, BlobRange, BlobRequest, Bytes,
+    Certificate, CertificateChain, Coordinate, Credit, Descriptor, Duty, EndReason, Epoch, Fault,
+    FaultCode, Frame, FrameHeader, FrameKind, GenerationId, Hello, JoinReply, JoinRequest,
+    LayerRange, LeaseEnd, LeaseGrant, LeaseRefusal, LeaseRelease, LeaseRenew, LeaseRenewed,
+    LeaseRequest, Link, List, MemberState, MembersQuery, MembersReply, Message, NodeId, Offer,
+    Pairing, Ping, Pong, Prepare, PrepareState, PrepareStatus, RefusalReason, RenewRequest, Replay,
+    RequestId, Revocation, RingId, Route, RouteStage, Signature, Signed, SwarmRole, Text, Ticket,
+    TicketId, Version, VersionRange, Welcome, activation_leaf, blob_root, duties, next_root,
 };
 
 const RING: RingId = RingId([0xa1; 16]);
@@ -254,6 +254,7 @@ fn blobs() -> Vec<Message> {
             leaf: 2,
             bytes: Bytes::try_new(b"shoal".to_vec()).expect("examples are short"),
         }),
+        Message::BlobAbsent(BlobAbsent { blob }),
     ]
 }
 

@@ -16,6 +16,7 @@ mod frame;
 mod hello;
 mod ids;
 mod join;
+mod leaf_set;
 mod lease;
 pub mod limits;
 mod list;
@@ -29,8 +30,8 @@ mod ticket_text;
 mod version;
 
 pub use blob::{
-    BlobData, BlobLeaves, BlobQuery, BlobRange, BlobRequest, blob_root, leaf_bytes, leaf_count,
-    leaf_digest,
+    BlobAbsent, BlobData, BlobLeaves, BlobQuery, BlobRange, BlobRequest, blob_root, leaf_bytes,
+    leaf_count, leaf_digest,
 };
 pub use codec::{Field, Label, Reader, Writer, labelled};
 pub use error::WireError;
@@ -42,6 +43,7 @@ pub use join::{
     Certificate, CertificateChain, JoinReply, JoinRequest, Pairing, RenewRequest, Revocation,
     SwarmRole, Ticket,
 };
+pub use leaf_set::LeafSet;
 pub use lease::{
     Admission, Credit, Duty, EndReason, LeaseEnd, LeaseGrant, LeaseRefusal, LeaseRelease,
     LeaseRenew, LeaseRenewed, LeaseRequest, RefusalReason, Replay,

@@ -4,8 +4,8 @@ use crate::limits::{
     BLOB_MESSAGE_BYTES_MAX, ENVELOPE_BYTES, MESSAGE_BYTES_MAX, MESSAGE_LARGE_BYTES_MAX,
 };
 use crate::{
-    BlobData, BlobLeaves, BlobQuery, BlobRequest, Credit, Descriptor, Fault, Field, Hello,
-    JoinReply, JoinRequest, LeaseEnd, LeaseGrant, LeaseRefusal, LeaseRelease, LeaseRenew,
+    BlobAbsent, BlobData, BlobLeaves, BlobQuery, BlobRequest, Credit, Descriptor, Fault, Field,
+    Hello, JoinReply, JoinRequest, LeaseEnd, LeaseGrant, LeaseRefusal, LeaseRelease, LeaseRenew,
     LeaseRenewed, LeaseRequest, MembersQuery, MembersReply, Pairing, Ping, Pong, Prepare,
     PrepareStatus, Reader, RenewRequest, Replay, Revocation, Signed, Version, Welcome, WireError,
 };
@@ -128,6 +128,8 @@ messages! {
     BlobRequest(BlobRequest) = 50, MESSAGE_BYTES_MAX;
     /// A leaf.
     BlobData(BlobData) = 51, BLOB_MESSAGE_BYTES_MAX;
+    /// Not here.
+    BlobAbsent(BlobAbsent) = 52, MESSAGE_BYTES_MAX;
     /// A node about itself.
     Descriptor(Signed<Descriptor>) = 64, MESSAGE_BYTES_MAX;
     /// Who is there?

@@ -39,6 +39,7 @@ kinds! {
     BlobLeaves = "wire_blob_leaves",
     BlobRequest = "wire_blob_request",
     BlobData = "wire_blob_data",
+    BlobAbsent = "wire_blob_absent",
     Descriptor = "wire_descriptor",
     MembersQuery = "wire_members_query",
     MembersReply = "wire_members_reply",

@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use shoal_base::{Digest, PackageId};
 use shoal_model::package::Package;
-use shoal_node::{LayerRange, Node, NodeConfig, NodeId, ServeOptions, serve_bytes};
+use shoal_node::{LayerRange, Node, NodeConfig, NodeId, PeerAddress, ServeOptions, serve_bytes};
 
 use crate::failure::{Code, Failure};
 use crate::models::{self, ModelName};
 use crate::nodes::{self, Key, Span};
 use crate::session::Session;
 use crate::swarming::{self, Member};
-use crate::{interrupt, memory, output, progress};
+use crate::{interrupt, layers, memory, output, progress};
 
 /// How long to wait for what other members hold.
 const HEAR_FOR: Duration = Duration::from_secs(3);
@@ -55,6 +55,11 @@ pub(crate) struct Args {
     /// the members of the swarm may
     #[arg(long, value_name = "NODE")]
     head: Vec<HeadId>,
+
+    /// Node that has layers which are not here, as often as wanted: ID@ADDRESS:PORT. They are
+    /// fetched from all of these at once before they are served
+    #[arg(long, value_name = "NODE@ADDRESS")]
+    from: Vec<PeerAddress>,
 
     /// Tokens kept for all requests together
     #[arg(long, value_name = "N", default_value_t = ServeOptions::default().cache_tokens)]
@@ -115,13 +120,20 @@ impl Serving {
 
 /// Runs the command.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
-    let package = models::find(session, &args.name.model)?;
-    let count = nodes::layer_count(&package)?;
-    if let Layers::Span(span) = args.layers {
-        span.range(count)?;
+    let here = match args.from.is_empty() {
+        true => Some(models::find(session, &args.name.model)?),
+        false => None,
+    };
+    if let (Some(package), Layers::Span(span)) = (&here, args.layers) {
+        span.range(nodes::layer_count(package)?)?;
     }
+    interrupt::watch();
     let (asked, asks) = channel();
     let serving = start(session, args, asked.clone())?;
+    let package = match here {
+        Some(package) => package,
+        None => fetch(session, args, serving.node())?,
+    };
     let options = ServeOptions {
         threads: session.threads,
         cache_tokens: args.cache_tokens,
@@ -132,7 +144,6 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
     serving.node().serve(&package, layers, options)?;
     serving.node().set_memory_free(free)?;
     busy.finish_and_clear();
-    interrupt::watch();
     say(session, serving.node(), layers)?;
     if args.until_stdin_ends {
         let ended = asked.clone();
@@ -154,11 +165,25 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The layers to serve, from nodes that have them.
+fn fetch(session: &Session, args: &Args, node: &Node) -> Result<Package, Failure> {
+    let range = match args.layers {
+        Layers::Auto => None,
+        Layers::Span(span) => Some(nodes::range(span.first, span.last.saturating_add(1))?),
+    };
+    let package = layers::fetch(session, node, &args.name.model, range, &args.from)?;
+    if let Layers::Span(span) = args.layers {
+        span.range(nodes::layer_count(&package)?)?;
+    }
+    Ok(package)
+}
+
 fn start(session: &Session, args: &Args, ended: Sender<()>) -> Result<Serving, Failure> {
     let upload_bytes_per_s = args.max_upload.map(|kilobytes| u64::from(kilobytes.get()) * 1000);
     if !args.head.is_empty() {
         let mut config = NodeConfig::new(args.key.secret()?, args.listen);
         config.heads = args.head.iter().map(|head| head.0).collect();
+        config.store = Some(session.store()?.clone());
         config.upload_bytes_per_s = upload_bytes_per_s;
         return Ok(Serving::Named(Box::new(Node::start(config)?)));
     }

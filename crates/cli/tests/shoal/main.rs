@@ -5,6 +5,7 @@ mod chat;
 mod damage;
 mod imports;
 mod interrupts;
+mod layers;
 mod measures;
 mod members;
 #[cfg(target_os = "linux")]

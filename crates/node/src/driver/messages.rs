@@ -37,6 +37,9 @@ impl Driver {
     }
 
     fn message(&mut self, from: NodeId, message: Box<Message>) {
+        let Some(message) = self.blob_message(from, *message).map(Box::new) else {
+            return;
+        };
         match *message {
             Message::Ping(ping) => {
                 let pong = Pong { nonce: ping.nonce, queue_us: 0 };

@@ -382,8 +382,12 @@ fn a_frame_beyond_its_lease_ends_the_lease_and_nobody_else_notices() {
 fn a_message_out_of_place_ends_the_connection_and_nobody_else_notices() {
     shared(|stage| {
         let rogue = Rogue::new(stage, 1);
-        let query = shoal_wire::BlobQuery { blob: Digest([1; 32]) };
-        rogue.say(&Message::BlobQuery(query));
+        rogue.say(&Message::PrepareStatus(shoal_wire::PrepareStatus {
+            package: rogue.request.admission.package,
+            layers: range(0, 1),
+            state: shoal_wire::PrepareState::Ready,
+            bytes_left: 0,
+        }));
         let end = loop {
             match rogue.heard.recv_timeout(Duration::from_secs(20)).expect("it answers") {
                 Ok(_) => {}

@@ -37,7 +37,7 @@ pub(crate) fn owner(home: &Path) -> Node {
 }
 
 pub(crate) fn member(folder: NodeFolder) -> Node {
-    Node::start_member(folder, local(), None).expect("it starts")
+    Node::start_member(folder, local(), None, None).expect("it starts")
 }
 
 pub(crate) fn invite(inviter: &Node, role: SwarmRole) -> String {
@@ -131,7 +131,7 @@ fn a_ticket_that_was_used_stays_used_when_its_signer_starts_again() {
     let address = a.address().sockets[0];
     drop(a);
     let folder = folder(homes[0].path());
-    let a = Node::start_member(folder, address, None).expect("it starts");
+    let a = Node::start_member(folder, address, None, None).expect("it starts");
     let refused = join_swarm(&second, &ticket, "", local());
     assert!(matches!(refused, Err(NodeError::Join(JoinError::Used))), "{refused:?}");
     let again = join_swarm(&first, &invite(&a, SwarmRole::Use), "", local());

@@ -4,4 +4,5 @@
 mod downloads;
 mod names;
 mod packages;
+mod partial;
 mod support;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod door;
+mod fetch;
 mod join;
 mod members;
 mod planner;

@@ -74,11 +74,19 @@ fn verify_one(session: &Session, id: PackageId) -> Result<(Value, Vec<String>), 
         verified.damage.iter().map(|damage| format!("package {id}: {}", damage.error)).collect();
     if !session.json && damage.is_empty() {
         let size = output::bytes(verified.bytes);
-        output::line(&format!("{id}: sound, {size} in {} tiles", verified.leaves))?;
+        let absent = match verified.absent.len() {
+            0 => String::new(),
+            count => format!("; {count} blobs were not fetched"),
+        };
+        output::line(&format!("{id}: sound, {size} in {} tiles{absent}", verified.leaves))?;
     }
     let (bytes, tiles) = (verified.bytes, verified.leaves);
     let sound = damage.is_empty();
-    Ok((json!({ "package": id, "sound": sound, "bytes": bytes, "tiles": tiles }), damage))
+    let absent = super::list::words(&verified.absent);
+    let report = json!({
+        "package": id, "sound": sound, "bytes": bytes, "tiles": tiles, "absent": absent,
+    });
+    Ok((report, damage))
 }
 
 pub(super) fn remove(session: &Session, chosen: &Chosen) -> Result<(), Failure> {

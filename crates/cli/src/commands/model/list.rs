@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use shoal_base::PackageId;
-use shoal_model::package::{InputFormat, Manifest, StoredFormat};
-use shoal_store::{PackageName, PackageSummary};
+use shoal_model::package::{BlobKind, InputFormat, Manifest, StoredFormat};
+use shoal_store::{Holding, PackageName, PackageSummary};
 
 use crate::failure::Failure;
 use crate::output;
@@ -31,12 +31,14 @@ pub(super) fn list(session: &Session) -> Result<(), Failure> {
     if listed.packages.is_empty() {
         output::note("no packages; `shoal model import FILE` makes one");
     }
-    for PackageSummary { id, names, manifest } in &listed.packages {
+    for PackageSummary { id, names, manifest, holding } in &listed.packages {
         let id = id.to_string();
         let size = output::bytes(manifest.blob_bytes());
         let names = if names.is_empty() { "-".to_owned() } else { join(names) };
-        let line = format!("{}  {size:>10}  {:>9}  {names}", &id[..ID_DIGITS], formats(manifest));
-        output::line(&line)?;
+        let part =
+            if holding.is_partial { format!("  ({})", here(holding)) } else { String::new() };
+        let formats = formats(manifest);
+        output::line(&format!("{}  {size:>10}  {formats:>9}  {names}{part}", &id[..ID_DIGITS]))?;
     }
     listed.damaged.iter().for_each(|error| output::note(&format!("damaged: {error}")));
     Ok(())
@@ -48,8 +50,10 @@ pub(super) fn show(session: &Session, args: &ShowArgs) -> Result<(), Failure> {
     let package = store.package(id)?;
     let (names, path) = (store.names_of(id)?, store.manifest_path(id));
     let manifest = package.manifest();
+    let holding = store.holding(id)?;
     if session.json {
-        let mut value = describe(id, &names, manifest);
+        let mut value = describe(id, &names, manifest, &holding);
+        value["absent"] = json!(words(&holding.absent));
         value["path"] = json!(path);
         value["architecture"] = json!(manifest.architecture);
         value["chat_template"] = json!(manifest.chat_template);
@@ -63,6 +67,7 @@ pub(super) fn show(session: &Session, args: &ShowArgs) -> Result<(), Failure> {
         ("names", join(&names)),
         ("manifest", path.display().to_string()),
         ("size", format!("{bytes} in {} blobs", manifest.blobs.len())),
+        ("here", if holding.absent.is_empty() { "all of it".to_owned() } else { here(&holding) }),
         ("family", word(a.family)),
         ("weights", format!("{}, {}", parameters(manifest), formats(manifest))),
         ("inputs", inputs(manifest)),
@@ -76,15 +81,55 @@ pub(super) fn show(session: &Session, args: &ShowArgs) -> Result<(), Failure> {
 }
 
 fn summary(summary: &PackageSummary) -> Value {
-    describe(summary.id, &summary.names, &summary.manifest)
+    describe(summary.id, &summary.names, &summary.manifest, &summary.holding)
 }
 
-fn describe(id: PackageId, names: &[PackageName], manifest: &Manifest) -> Value {
+/// The blobs that are here, runs of layers as one.
+fn here(holding: &Holding) -> String {
+    let mut all: Vec<String> = Vec::new();
+    let mut run: Option<(u32, u32)> = None;
+    let text = |(first, last): (u32, u32)| match first == last {
+        true => format!("layer {first}"),
+        false => format!("layers {first}-{last}"),
+    };
+    for kind in &holding.held {
+        run = match (*kind, run) {
+            (BlobKind::Layer(layer), Some((first, last))) if layer == last + 1 => {
+                Some((first, layer))
+            }
+            (BlobKind::Layer(layer), before) => {
+                all.extend(before.map(text));
+                Some((layer, layer))
+            }
+            (other, before) => {
+                all.extend(before.map(text));
+                all.push(other.to_string());
+                None
+            }
+        };
+    }
+    all.extend(run.map(text));
+    let bytes = output::bytes(holding.bytes);
+    if all.is_empty() {
+        "nothing here".to_owned()
+    } else {
+        format!("{bytes} here: {}", all.join(", "))
+    }
+}
+
+/// Blobs by name.
+pub(super) fn words(kinds: &[BlobKind]) -> Vec<String> {
+    kinds.iter().map(ToString::to_string).collect()
+}
+
+fn describe(id: PackageId, names: &[PackageName], manifest: &Manifest, holding: &Holding) -> Value {
     let a = &manifest.architecture;
     json!({
         "package": id,
         "names": names,
         "bytes": manifest.blob_bytes(),
+        "bytes_here": holding.bytes,
+        "partial": holding.is_partial,
         "family": a.family,
         "parameters": parameter_count(manifest),
         "context_tokens": a.context_tokens,

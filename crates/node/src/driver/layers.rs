@@ -1,0 +1,215 @@
+//! Layers that travel: what the loop does with their messages and effects.
+
+use std::time::Duration;
+
+use shoal_base::Blame;
+use shoal_net::{Incoming, PeerAddress};
+use shoal_swarm::{FetchEffect, FetchEvent, UploadEffect, UploadEvent};
+use shoal_wire::{
+    BlobData, Bytes, Fault, FaultCode, GenerationId, Message, NodeId, Prepare, PrepareState,
+};
+
+use super::{Command, Driver, Todo};
+use crate::layers::{DiskDone, DiskJob, LayersEvent, prepare_status as status};
+
+impl Driver {
+    /// A message about blobs. What is not one is given back.
+    pub(super) fn blob_message(&mut self, from: NodeId, message: Message) -> Option<Message> {
+        let now = self.now();
+        let effects = match message {
+            Message::BlobQuery(query) => {
+                self.upload(from, UploadEvent::Query { from, blob: query.blob });
+                return None;
+            }
+            Message::BlobRequest(request) => {
+                self.upload(from, UploadEvent::Request { from, request });
+                return None;
+            }
+            Message::Prepare(wish) => {
+                self.prepare(from, wish);
+                return None;
+            }
+            Message::BlobLeaves(leaves) => {
+                self.layers.handle(FetchEvent::Leaves { from, leaves }, now)
+            }
+            Message::BlobAbsent(absent) => {
+                self.layers.handle(FetchEvent::Absent { from, blob: absent.blob }, now)
+            }
+            Message::BlobData(data) => {
+                let is_awaited = self.layers.awaits(from, &data);
+                if !is_awaited && self.layers.was_owed(from) {
+                    return None;
+                }
+                if !is_awaited && !self.layers.asks(from) {
+                    return Some(Message::BlobData(data));
+                }
+                self.layers.handle(FetchEvent::Data { from, data }, now)
+            }
+            other => return Some(other),
+        };
+        self.fetch_effects(effects);
+        None
+    }
+
+    /// A head wants layers to be ready here.
+    fn prepare(&mut self, from: NodeId, wish: Prepare) {
+        let Prepare { package, layers } = wish;
+        let holding = self.holdings.get(&package);
+        let is_loaded = holding.is_some_and(|holding| holding.loaded.contains(&layers));
+        let answer = if from != self.me && !self.may_lead(from, package) {
+            status(package, layers, PrepareState::Refused)
+        } else if is_loaded {
+            status(package, layers, PrepareState::Ready)
+        } else {
+            let place = self.book.address(from);
+            let place = place.unwrap_or(PeerAddress { node: from, sockets: Vec::new() });
+            let (answer, order) = self.layers.prepares.ask(place, wish, &self.commands);
+            if let Some(order) = order {
+                self.layers.order(order);
+            }
+            answer
+        };
+        self.send_message(from, Message::PrepareStatus(answer));
+    }
+
+    /// Something for those who fetch from this node, if this one may.
+    fn upload(&mut self, from: NodeId, event: UploadEvent) {
+        // Of a swarm, only members get as far as this.
+        if self.member.is_some() || self.book.may_enter(from) {
+            self.uploads(event);
+        } else {
+            self.send_message(from, Message::Fault(refusal(FaultCode::Forbidden)));
+        }
+    }
+
+    fn uploads(&mut self, event: UploadEvent) {
+        let mut out = Vec::new();
+        self.layers.uploads.handle(event, self.now(), &mut out);
+        for effect in out {
+            match effect {
+                UploadEffect::Look(blob) => {
+                    if !self.layers.job(DiskJob::Look(blob)) {
+                        self.uploads(UploadEvent::Looked { blob, found: None });
+                    }
+                }
+                UploadEffect::Send { to, message } => self.send_message(to, *message),
+                UploadEffect::Serve { to, blob, leaf } => {
+                    if !self.layers.job(DiskJob::Read { to, blob, leaf }) {
+                        self.uploads(UploadEvent::Served { to, blob, bytes: None });
+                    }
+                }
+                UploadEffect::Refuse { peer } => {
+                    self.send_message(peer, Message::Fault(refusal(FaultCode::Quota)));
+                }
+                UploadEffect::Drop { peer, code } => {
+                    self.peers.give_up(peer, Some(code));
+                    let why = "it asked for too much, or took nothing".to_owned();
+                    self.todo.push_back(Todo::Lost(peer, why));
+                }
+                UploadEffect::Wake(at) => self.wake(at - self.now()),
+            }
+        }
+    }
+
+    /// Comes back after a while.
+    fn wake(&self, pause: Duration) {
+        let commands = self.commands.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            // The node may have stopped.
+            let _ = commands.send(Command::Layers(Box::new(LayersEvent::Tick)));
+        });
+    }
+
+    pub(super) fn fetch_effects(&mut self, effects: Vec<FetchEffect>) {
+        for effect in effects {
+            if let FetchEffect::Send { to, message } = effect {
+                self.send_message(to, *message);
+            }
+        }
+    }
+
+    /// What the owner, the disk or the clock says.
+    pub(super) fn layers(&mut self, event: LayersEvent) {
+        let now = self.now();
+        match event {
+            LayersEvent::Fetch(order) => {
+                order.from.iter().for_each(|peer| self.book.note(peer));
+                self.layers.order(*order);
+            }
+            LayersEvent::Cancel(id) => self.layers.cancel(id),
+            LayersEvent::Disk(DiskDone::Looked { blob, found }) => {
+                self.uploads(UploadEvent::Looked { blob, found });
+            }
+            LayersEvent::Disk(DiskDone::Read { to, blob, leaf, bytes }) => {
+                self.hand_over(to, blob, leaf, bytes);
+            }
+            LayersEvent::Disk(done) => {
+                let effects = self.layers.disk(done, now);
+                self.fetch_effects(effects);
+            }
+            LayersEvent::Served { to, blob, bytes } => {
+                self.uploads(UploadEvent::Served { to, blob, bytes });
+            }
+            LayersEvent::Prepared(status) => {
+                for head in self.layers.prepares.changed(status) {
+                    self.send_message(head, Message::PrepareStatus(status));
+                }
+            }
+            LayersEvent::Tick => {
+                self.uploads(UploadEvent::Tick);
+                let effects = self.layers.tick(now);
+                self.fetch_effects(effects);
+            }
+        }
+    }
+
+    /// Gives a leaf to the network. It waits until there is room; the loop does not.
+    fn hand_over(
+        &mut self,
+        to: NodeId,
+        blob: shoal_base::Digest,
+        leaf: u32,
+        bytes: Option<Vec<u8>>,
+    ) {
+        let bytes = bytes.and_then(|bytes| Bytes::try_new(bytes).ok());
+        let Some(bytes) = bytes else {
+            return self.uploads(UploadEvent::Served { to, blob, bytes: None });
+        };
+        if to == self.me {
+            let data = Message::BlobData(BlobData { blob, leaf, bytes });
+            self.todo.push_back(Todo::Own(Incoming::Message(Box::new(data))));
+            return;
+        }
+        let count = bytes.len() as u64;
+        let sender = self.peers.sender(to);
+        let commands = self.commands.clone();
+        tokio::spawn(async move {
+            if let Some(sender) = sender {
+                // A peer that is gone is reported by whoever reads from it.
+                let _ = sender.send_leaf(BlobData { blob, leaf, bytes }).await;
+            }
+            let served = LayersEvent::Served { to, blob, bytes: Some(count) };
+            let _ = commands.send(Command::Layers(Box::new(served)));
+        });
+    }
+
+    /// A peer is gone.
+    pub(super) fn layers_lost(&mut self, peer: NodeId, why: &str) {
+        self.uploads(UploadEvent::PeerLost(peer));
+        let effects = self.layers.lost(peer, why, self.now());
+        self.fetch_effects(effects);
+    }
+}
+
+fn refusal(code: FaultCode) -> Fault {
+    Fault {
+        code,
+        blame: Blame::Caller,
+        ring: None,
+        generation: GenerationId(0),
+        request: None,
+        got: 0,
+        limit: 0,
+    }
+}

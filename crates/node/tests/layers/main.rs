@@ -1,0 +1,5 @@
+//! Layers that travel between nodes on loopback.
+
+mod fetch;
+mod hostile;
+mod support;
