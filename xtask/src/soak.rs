@@ -1,8 +1,9 @@
 //! `cargo xtask soak`: the checks that take too long for every change.
 //!
 //! All combinations of the same-bytes test, the vectors by every implementation, many more inputs
-//! for every fuzz target, the endpoint under clients that behave badly, and the kernels on emulated
-//! CPUs with AVX-512. What a machine lacks is skipped and said.
+//! for every fuzz target, the endpoint under clients that behave badly, 200 stages killed or frozen
+//! in the middle of answers, and the kernels on emulated CPUs with AVX-512. What a machine lacks is
+//! skipped and said.
 
 use std::process::{Command, Stdio};
 
@@ -36,6 +37,7 @@ pub(crate) fn run(args: &Args) -> Result<(), TaskError> {
     report.step("same bytes", same_bytes);
     report.step("vectors", vectors);
     report.step("second opinion", second_opinion);
+    report.step("kills", kills);
     report.step("fuzz", || fuzz_smoke::run(&fuzz_smoke::Args::with_inputs(args.fuzz_inputs)));
     if !args.no_emulation {
         report.step("emulation", emulate::conformance);
@@ -48,6 +50,13 @@ fn same_bytes() -> Result<Outcome, TaskError> {
     let mut cargo = cargo_test();
     cargo.args(["--package", "shoal-engine", "--test", "same_bytes"]).env("SHOAL_SOAK", "1");
     shell::loud(&mut cargo, "install Rust")?;
+    Ok(Outcome::Done)
+}
+
+fn kills() -> Result<Outcome, TaskError> {
+    let mut cargo = cargo_test();
+    cargo.args(["--package", "shoal-cli", "--test", "shoal", "netlab", "--", "--nocapture"]);
+    shell::loud(cargo.env("SHOAL_SOAK", "1"), "install Rust")?;
     Ok(Outcome::Done)
 }
 

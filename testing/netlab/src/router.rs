@@ -28,6 +28,13 @@ const PACKET_BYTES_MAX: usize = 65_536;
 /// Above everything that is not real-time itself.
 const PRIORITY: u8 = 60;
 
+/// A timer of this kernel rings up to so late. The router rather looks at the clock for the rest.
+const AHEAD: Duration = Duration::from_micros(150);
+/// The most of a core that goes into looking at the clock: one part in so many.
+const WATCH_SHARE: u32 = 8;
+/// What of it is kept for when it is needed.
+const WATCH_SAVED_MAX: Duration = Duration::from_millis(5);
+
 /// What the router and the lab share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -94,9 +101,10 @@ fn be_punctual() {
 fn run(shared: &Shared, devices: &[SyncDevice], stopped: &UnixStream) {
     let start = Instant::now();
     let mut buffer = vec![0; PACKET_BYTES_MAX];
+    let mut watch = Watch::default();
     loop {
         let next_at = deliver(shared, devices, start);
-        let wait = next_at.map(|at| TimeSpec::from(at.saturating_sub(start.elapsed())));
+        let wait = next_at.map(|at| TimeSpec::from(watch.wait(start.elapsed(), at)));
         let mut polled: Vec<PollFd<'_>> =
             devices.iter().map(|device| PollFd::new(device.as_fd(), PollFlags::POLLIN)).collect();
         polled.push(PollFd::new(stopped.as_fd(), PollFlags::POLLIN));
@@ -110,6 +118,34 @@ fn run(shared: &Shared, devices: &[SyncDevice], stopped: &UnixStream) {
         };
         for (from, device) in devices.iter().enumerate().filter(|(from, _)| ready[*from]) {
             read(shared, from, device, start, &mut buffer);
+        }
+    }
+}
+
+/// How long to sleep, and how long to look at the clock instead.
+#[derive(Debug, Default)]
+struct Watch {
+    saved: Duration,
+    /// When it was last asked, and whether it said to stay awake.
+    last: (Duration, bool),
+}
+
+impl Watch {
+    /// How long to sleep until shortly before `next_at`; zero to stay awake.
+    fn wait(&mut self, now: Duration, next_at: Duration) -> Duration {
+        let (last, was_awake) = self.last;
+        let passed = now.saturating_sub(last);
+        self.saved = match was_awake {
+            true => self.saved.saturating_sub(passed),
+            false => (self.saved + passed / WATCH_SHARE).min(WATCH_SAVED_MAX),
+        };
+        let left = next_at.saturating_sub(now);
+        let is_awake = left <= AHEAD && self.saved > AHEAD;
+        self.last = (now, is_awake);
+        match is_awake {
+            true => Duration::ZERO,
+            false if left > AHEAD => left - AHEAD,
+            false => left,
         }
     }
 }
@@ -138,5 +174,30 @@ fn read(shared: &Shared, from: usize, device: &SyncDevice, start: Instant, buffe
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(_) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_router_stays_awake_shortly_before_a_packet_and_not_all_the_time() {
+        let us = Duration::from_micros;
+        let mut watch = Watch::default();
+        assert_eq!(
+            watch.wait(us(100_000), us(101_000)),
+            us(1000) - AHEAD,
+            "sleeps until shortly before"
+        );
+        assert_eq!(watch.wait(us(100_850), us(101_000)), Duration::ZERO);
+        let (mut awake, mut now) = (Duration::ZERO, us(101_000));
+        for _ in 0..100_000 {
+            let wait = watch.wait(now, now + us(50));
+            awake += if wait.is_zero() { us(10) } else { Duration::ZERO };
+            now += if wait.is_zero() { us(10) } else { wait };
+        }
+        let share = awake.as_secs_f64() / now.as_secs_f64();
+        assert!((0.05..0.15).contains(&share), "{share}");
     }
 }

@@ -28,7 +28,7 @@ const LOOK_AFTER: Duration = Duration::from_millis(2);
 #[command(name = "netlab")]
 enum Words {
     /// Run a command on every node of a network
-    Run(Run),
+    Run(Box<Run>),
     /// Print the profiles
     Profiles,
     /// Say whether labs can run here
@@ -167,16 +167,14 @@ impl Run {
             processes.push(process);
         }
         let end = self.watch(&lab, &processes, &interrupted)?;
-        for process in &processes {
-            process.kill();
-        }
-        // They end with the processes.
+        let (report, summary) = (report(&lab, &end), end.summary(&lab));
+        drop((processes, lab));
+        // They end with the last process that could write, wherever it hid in the lab.
         readers.into_iter().for_each(|reader| drop(reader.join()));
-        let report = report(&lab, &end);
         if let Some(path) = &self.report {
             std::fs::write(path, serde_json::to_vec_pretty(&report)?)?;
         }
-        eprintln!("netlab: {}", end.summary(&lab));
+        eprintln!("netlab: {summary}");
         Ok(if end.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 

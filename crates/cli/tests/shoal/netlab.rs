@@ -111,9 +111,38 @@ impl Scene {
         Some(Self { lab, _processes: processes, http })
     }
 
-    /// The node that computes a half after so many of those before it were lost.
-    fn holder(half: usize, lost: usize) -> usize {
-        1 + half + 2 * lost
+    /// Bytes that each node has sent so far.
+    fn sent(&self) -> Vec<u64> {
+        let all = || 0..self.lab.count();
+        let sum = |from| all().map(|to| self.lab.counts(from, to).sent_bytes).sum();
+        all().map(sum).collect()
+    }
+
+    /// The node that computes a half of an answer: of those that have it, the one that has sent
+    /// most since.
+    fn holder(&self, half: usize, since: &[u64]) -> usize {
+        let now = self.sent();
+        let all = (1 + half..self.lab.count()).step_by(2);
+        all.max_by_key(|node| now[*node] - since[*node]).expect("there is one of each half")
+    }
+
+    /// Streams an answer, and lets something happen to whoever computes a half of it.
+    fn hit(
+        &self,
+        ask: &Ask,
+        half: usize,
+        after: u32,
+        fault: fn(usize) -> Fault,
+    ) -> (Answer, Fault) {
+        let (since, mut done) = (self.sent(), None);
+        let answer = self.stream(ask, |count| {
+            if count == after {
+                let fault = fault(self.holder(half, &since));
+                self.lab.apply(fault);
+                done = Some(fault);
+            }
+        });
+        (answer, done.expect("there are more events"))
     }
 
     /// Streams an answer; `at` is called with the number of events so far.
@@ -203,17 +232,10 @@ fn stages_that_are_killed_or_frozen_in_the_middle_of_an_answer_change_nothing() 
     let Some(scene) = Scene::start(&home, "eu", 2) else {
         return;
     };
-    let mut lost = [0, 0];
     for (number, (half, after)) in cases.into_iter().enumerate() {
         let ask = ask(number as u64);
-        let victim = Scene::holder(half, lost[half]);
-        lost[half] += 1;
-        let fault = if number < 2 { Fault::Kill(victim) } else { Fault::Freeze(victim) };
-        let answer = scene.stream(&ask, |count| {
-            if count == after {
-                scene.lab.apply(fault);
-            }
-        });
+        let fault = if number < 2 { Fault::Kill } else { Fault::Freeze };
+        let (answer, fault) = scene.hit(&ask, half, after, fault);
         assert_eq!(answer.text, alone(&home, &ask), "{fault:?} after {after}");
         println!("{fault:?} after {after} events: longest pause {:?}", answer.pause);
     }
@@ -276,16 +298,11 @@ fn a_long_context_moves_to_a_stand_in_at_any_token() {
         while pauses.len() < count && lost != [spares, spares] {
             let half = draw(2) as usize;
             let half = if lost[half] == spares { 1 - half } else { half };
-            let victim = Scene::holder(half, lost[half]);
             lost[half] += 1;
             let (after, is_kill) = (1 + draw(u64::from(TOKENS) - 2) as u32, draw(2) == 0);
-            let fault = if is_kill { Fault::Kill(victim) } else { Fault::Freeze(victim) };
+            let fault = if is_kill { Fault::Kill } else { Fault::Freeze };
             let which = draw(asks.len() as u64) as usize;
-            let answer = scene.stream(&asks[which], |count| {
-                if count == after {
-                    scene.lab.apply(fault);
-                }
-            });
+            let (answer, fault) = scene.hit(&asks[which], half, after, fault);
             assert_eq!(answer.text, expected[which], "{fault:?} after {after}");
             println!("{fault:?} after {after}: pause {:?}", answer.pause);
             pauses.push((answer.pause, is_kill));

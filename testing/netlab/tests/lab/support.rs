@@ -43,10 +43,16 @@ pub(crate) fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
 pub(crate) fn try_receive(socket: &UdpSocket, wait: Duration) -> Option<(Vec<u8>, SocketAddr)> {
     socket.set_read_timeout(Some(wait)).unwrap();
     let mut buffer = [0; 2048];
-    match socket.recv_from(&mut buffer) {
-        Ok((length, from)) => Some((buffer[..length].to_vec(), from)),
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => None,
-        Err(error) => panic!("{error}"),
+    loop {
+        match socket.recv_from(&mut buffer) {
+            Ok((length, from)) => return Some((buffer[..length].to_vec(), from)),
+            // A test process that is stopped and goes on.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                return None;
+            }
+            Err(error) => panic!("{error}"),
+        }
     }
 }
 
