@@ -164,10 +164,11 @@ impl Door {
         nodes: &[NodeId],
         tickets: &[TicketId],
     ) -> Result<Signed<Revocation>, JoinError> {
+        let issuer = self.issuer.as_mut().filter(|issuer| issuer.is_owner());
+        let issuer = issuer.ok_or(JoinError::Signer)?;
         if nodes.contains(&self.me) {
-            return Err(JoinError::OtherNode);
+            return Err(JoinError::Own);
         }
-        let issuer = self.issuer.as_mut().ok_or(JoinError::Signer)?;
         let signed = issuer.revoke(nodes, tickets)?;
         self.gate.learn(signed.clone())?;
         Ok(signed)

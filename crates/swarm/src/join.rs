@@ -44,6 +44,9 @@ pub enum JoinError {
     /// The certificate is for another key.
     #[error("the certificate is for another key")]
     OtherNode,
+    /// The owner's own node would be shut out.
+    #[error("a node does not revoke itself; to end a swarm, `shoal leave --forget`")]
+    Own,
     /// The role does not allow it.
     #[error("the role {role:?} does not allow that")]
     Role {
@@ -68,7 +71,9 @@ impl JoinError {
     #[must_use]
     pub fn blame(&self) -> Blame {
         match self {
-            Self::Used | Self::Expired { .. } | Self::Lifetime { .. } | Self::List => Blame::Caller,
+            Self::Used | Self::Expired { .. } | Self::Lifetime { .. } | Self::List | Self::Own => {
+                Blame::Caller
+            }
             _ => Blame::Peer,
         }
     }
@@ -88,7 +93,7 @@ impl JoinError {
             Self::OtherNode => (7, 0),
             Self::Role { role } => (8, *role as u64),
             Self::Key(_) => (9, 0),
-            Self::Lifetime { .. } | Self::List => (0, 0),
+            Self::Lifetime { .. } | Self::List | Self::Own => (0, 0),
         }
     }
 
