@@ -15,8 +15,8 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use crate::endpoint::Bounds;
 use crate::handshake::Greeted;
 use crate::limits::{
-    BLOB_PROGRESS, BLOB_QUEUE, CONTROL_QUEUE, DECODE_QUEUE, PREFILL_QUEUE, RECEIVED_BLOBS,
-    RECEIVED_QUEUE, STREAMS, patience,
+    BLOB_PIECE, BLOB_PROGRESS, BLOB_QUEUE, CONTROL_QUEUE, DECODE_QUEUE, PREFILL_QUEUE,
+    RECEIVED_BLOBS, RECEIVED_QUEUE, STREAMS, patience,
 };
 use crate::read::{Reading, lost};
 use crate::upload::Upload;
@@ -298,14 +298,18 @@ async fn write(
 ) {
     let progress = shared.bounds.progress;
     while let Some(bytes) = waiting.recv().await {
-        match kind {
-            // Leases and signs of life cannot wait.
-            StreamKind::Control => shared.upload.count(bytes.len()),
-            StreamKind::Decode | StreamKind::Prefill => shared.upload.wait(bytes.len()).await,
-        }
-        if let Err(error) = write_all(&mut stream, shared.peer, kind, &bytes, progress).await {
-            shared.fail(error);
-            return;
+        // Blobs go in small pieces, so that an answer waits for one of these at most.
+        let most = if kind == StreamKind::Blobs { BLOB_PIECE } else { usize::MAX };
+        for piece in bytes.chunks(most) {
+            match kind {
+                // Leases and signs of life cannot wait.
+                StreamKind::Control => shared.upload.count(piece.len()),
+                _ => shared.upload.wait(piece.len()).await,
+            }
+            if let Err(error) = write_all(&mut stream, shared.peer, kind, piece, progress).await {
+                shared.fail(error);
+                return;
+            }
         }
     }
 }

@@ -33,6 +33,8 @@ pub const DECODE_QUEUE: usize = 512;
 pub const PREFILL_QUEUE: usize = 64;
 /// Leaves of blobs that wait to be sent to one peer: enough to keep the transport busy.
 pub const BLOB_QUEUE: usize = 2;
+/// Bytes of a blob that are written at once.
+pub const BLOB_PIECE: usize = 16 << 10;
 /// Values of one stream that were read and wait to be taken.
 pub const RECEIVED_QUEUE: usize = 16;
 /// Leaves of blobs that were read and wait to be taken.

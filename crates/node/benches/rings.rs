@@ -4,6 +4,7 @@
 //! `cargo bench -p shoal-node --bench rings -- hops [TOKENS]`
 //! `cargo bench -p shoal-node --bench rings -- same-bytes [REQUESTS]`
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its result")]
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, channel};
@@ -24,10 +25,10 @@ const TOGETHER: usize = 9;
 fn main() -> ExitCode {
     // Cargo adds its own flag.
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    let count = args.get(1).map(|count| count.parse());
+    let count = args.get(1).map(|count| count.parse::<u32>());
     match (args.first().map(String::as_str), count.transpose()) {
         (Some("hops"), Ok(tokens)) => hops(tokens.unwrap_or(2000)),
-        (Some("same-bytes"), Ok(requests)) => same_bytes(requests.unwrap_or(1000)),
+        (Some("same-bytes"), Ok(requests)) => same_bytes(requests.unwrap_or(1000) as usize),
         _ => {
             eprintln!("usage: rings hops [TOKENS] | rings same-bytes [REQUESTS]");
             return ExitCode::from(2);

@@ -66,9 +66,6 @@ pub enum NodeError {
     /// The system gives no threads, no random numbers.
     #[error("starting the node: {0}")]
     System(#[from] std::io::Error),
-    /// The store.
-    #[error(transparent)]
-    Store(#[from] StoreError),
     /// Blobs were not had from any peer.
     #[error("fetching layers: {failure}{}", said(peers))]
     Fetch {

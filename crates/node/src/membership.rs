@@ -108,7 +108,8 @@ impl Membership {
         inviters.map(|(node, _)| *node).collect()
     }
 
-    /// Counts a message of a stranger. Says whether it is one too many, or none a stranger may send.
+    /// Counts a message of a stranger. Says whether it is one too many, or none a stranger may
+    /// send.
     pub(crate) fn refuses(&mut self, peer: NodeId, message: &Message) -> bool {
         if self.passes.contains_key(&peer) {
             return false;

@@ -23,7 +23,7 @@ const VERSION_BYTES_MAX: u64 = 256;
 /// Shortest beginning of an id that is looked up.
 const PREFIX_DIGITS_MIN: usize = 4;
 /// What may lie in a folder that is about to become a store.
-const OWN_NAMES: [&str; 12] = [
+const OWN_NAMES: [&str; 13] = [
     answers::FOLDER,
     "blobs",
     "chat_history",

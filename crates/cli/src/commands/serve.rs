@@ -40,7 +40,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MIB")]
     memory: Option<NonZeroU32>,
 
-    /// Most that is sent to other nodes, in kilobytes (1000 bytes) per second; no bound unless given
+    /// Most that is sent to other nodes, in kilobytes (1000 bytes) per second; no bound unless
+    /// given
     #[arg(long, value_name = "KB_PER_S")]
     max_upload: Option<NonZeroU32>,
 

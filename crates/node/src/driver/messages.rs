@@ -103,12 +103,14 @@ impl Driver {
             Message::LeaseRenew(_) | Message::LeaseRelease(_) | Message::Replay(_) => {
                 self.stage(StageEvent::Message { from, message });
             }
-            _ => {
-                let code = FaultCode::Unexpected;
-                self.send_message(from, Message::Fault(fault(code)));
-                self.peers.give_up(from, Some(code));
-            }
+            _ => self.out_of_place(from),
         }
+    }
+
+    fn out_of_place(&mut self, from: NodeId) {
+        let code = FaultCode::Unexpected;
+        self.send_message(from, Message::Fault(fault(code)));
+        self.peers.give_up(from, Some(code));
     }
 
     /// What the state machine cannot know: who may lead.
