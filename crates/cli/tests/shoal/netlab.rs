@@ -56,7 +56,10 @@ fn long_ask(seed: u64, words: usize) -> Ask {
 fn alone(home: &Home, ask: &Ask) -> String {
     let (tokens, seed) = (ask.tokens.to_string(), ask.seed.to_string());
     let args = ["run", "--raw", &ask.prompt, "--max-tokens", &tokens, "--seed", &seed, "--json"];
-    let answer = home.run(&[&args[..], &["--temperature", "0.9"]].concat()).succeeded().json();
+    let answer = home
+        .run(&[&args[..], &["--temperature", "0.9", "--ignore-end"]].concat())
+        .succeeded()
+        .json();
     answer["text"].as_str().unwrap().to_owned()
 }
 
@@ -149,7 +152,7 @@ impl Scene {
     fn stream(&self, ask: &Ask, mut at: impl FnMut(u32)) -> Answer {
         let body = json!({
             "model": "shoal-tiny", "prompt": ask.prompt, "max_tokens": ask.tokens,
-            "seed": ask.seed, "temperature": 0.9, "stream": true,
+            "seed": ask.seed, "temperature": 0.9, "stream": true, "ignore_eos": true,
         });
         let (body, http) = (body.to_string(), self.http);
         let stream = self.lab.node(0).enter(move || TcpStream::connect(http)).unwrap();
