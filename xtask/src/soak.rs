@@ -1,8 +1,8 @@
 //! `cargo xtask soak`: the checks that take too long for every change.
 //!
 //! All combinations of the same-bytes test, the vectors by every implementation, many more inputs
-//! for every fuzz target, 200 stages killed or frozen in the middle of answers, and the kernels on emulated CPUs with AVX-512. What a machine lacks is
-//! skipped and said.
+//! for every fuzz target, 200 stages killed or frozen in the middle of answers, and the kernels on
+//! emulated CPUs with AVX-512. What a machine lacks is skipped and said.
 
 use std::process::{Command, Stdio};
 

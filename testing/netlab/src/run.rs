@@ -124,7 +124,8 @@ fn profiles() {
         let (trip, jitter) = (round_trip.as_secs_f64() * 1e3, jitter.as_secs_f64() * 1e3);
         let (up, down, loss) = (up / 1_000_000, down / 1_000_000, loss * 100.0);
         println!(
-            "{name:<6} {trip:>7} ms {jitter:>4} ms {loss:>4} % {up:>5} Mbit/s {down:>5} Mbit/s  {nat}"
+            "{name:<6} {trip:>7} ms {jitter:>4} ms {loss:>4} % {up:>5} Mbit/s {down:>5} Mbit/s  \
+             {nat}"
         );
     }
 }

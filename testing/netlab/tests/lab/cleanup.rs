@@ -75,7 +75,8 @@ fn a_lab_takes_everything_with_it_even_what_left_its_group() {
 
 /// Starts `netlab` with commands that say their number and then stay.
 fn run(folder: &Path) -> Child {
-    let script = r#"setsid sleep 60 & echo $! > $DIR/$NETLAB_NODE.part; mv $DIR/$NETLAB_NODE.part $DIR/$NETLAB_NODE; sleep 60"#;
+    let script = "cd $DIR && { setsid sleep 60 & echo $! > $NETLAB_NODE.part; \
+                  mv $NETLAB_NODE.part $NETLAB_NODE; sleep 60; }";
     let mut command = Command::new(NETLAB);
     command.args(["run", "--nodes", "2", "--", "sh", "-c", script]).env("DIR", folder);
     command.stderr(Stdio::null()).spawn().unwrap()
