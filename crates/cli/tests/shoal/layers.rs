@@ -97,6 +97,6 @@ fn a_source_that_is_not_there_and_a_name_nobody_knows_are_refused() {
     let args = ["serve", "-m", "unknown", "--from", &nobody, "--head", &head];
     home.run(&args).failed(2, "needs the whole id");
     let key = home.write("key", b"short");
-    let args = ["serve", "-m", "it", "--head", &head, "--key", key.to_str().unwrap()];
+    let args = [&args[..], &["--key", key.to_str().unwrap()]].concat();
     home.run(&args).failed(4, "64 hex digits");
 }
