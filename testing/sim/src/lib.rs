@@ -8,8 +8,7 @@
 //! Not simulated: gossip (all heads read one table of members, up to 90 s old), the death of a
 //! head, loss on links (delay and jitter only; a partition loses what is under way), the bytes of
 //! messages, genuine prefix roots, peers that overrun their credit, warm standby and preparation of
-//! layers. Not shown: that shadows help. Over twenty seeds a replaced stage has as many positions
-//! computed again with them as without.
+//! layers.
 #![forbid(unsafe_code)]
 
 mod deliver;
