@@ -12,6 +12,7 @@ mod members;
 mod netlab;
 mod pulls;
 mod real_models;
+mod running;
 mod runs;
 mod service;
 mod support;

@@ -1,65 +1,19 @@
 //! Processes with data folders of their own as one swarm: made, joined, asked, left.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::running::{Running, WAIT_MAX};
 use crate::support::Home;
 
-const WAIT_MAX: Duration = Duration::from_secs(60);
-
-/// A process of a swarm while it runs.
-struct Running {
-    child: Child,
-    screen: Value,
+fn start(home: &Home, args: &[&str]) -> Running {
+    let all = [args, &["-m", "tiny", "--json", "--threads", "1"]].concat();
+    Running::start(&mut home.command(&all))
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Running {
-    fn start(home: &Home, args: &[&str]) -> Self {
-        let all = [args, &["-m", "tiny", "--json", "--threads", "1"]].concat();
-        let mut child = home.command(&all).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let screen: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line:?}"));
-        Self { child, screen }
-    }
-
-    fn up(home: &Home, route: &str) -> Self {
-        Self::start(home, &["up", "--listen", "127.0.0.1:0", "--route", route])
-    }
-
-    fn complete(&self, prompt: &str) -> (String, Value) {
-        let body = json!({ "prompt": prompt, "max_tokens": 12, "seed": 3 }).to_string();
-        let mut stream = TcpStream::connect(self.screen["address"].as_str().unwrap()).unwrap();
-        stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
-        let length = body.len();
-        write!(
-            stream,
-            "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
-             Content-Length: {length}\r\n\r\n{body}",
-        )
-        .unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        let (head, answer) = text.split_once("\r\n\r\n").unwrap();
-        (head.to_lowercase(), serde_json::from_str(answer).unwrap())
-    }
-
-    fn end(mut self) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
-        assert_eq!(self.child.wait().unwrap().code(), Some(0));
-    }
+fn up(home: &Home, route: &str) -> Running {
+    start(home, &["up", "--listen", "127.0.0.1:0", "--route", route])
 }
 
 /// What a command prints, once it is so.
@@ -85,10 +39,10 @@ fn ticket(home: &Home, more: &[&str]) -> String {
 fn a_machine_that_joined_computes_for_the_one_that_invited_it() {
     let (a, b) = (Home::with_tiny(), Home::with_tiny());
     let made = a.run(&["swarm", "create", "home", "--json"]).succeeded().json();
-    let up = Running::up(&a, "swarm");
+    let up = up(&a, "swarm");
     let joined = b.run(&["swarm", "join", &ticket(&a, &[]), "--json"]).succeeded().json();
     assert_eq!((&joined["swarm"], &joined["role"]), (&made["swarm"], &json!("serve")));
-    let serve = Running::start(&b, &["serve"]);
+    let serve = start(&b, &["serve"]);
     assert_eq!(serve.screen["layers"], json!([0, 1]), "all of them fit");
 
     let args = ["run", "-m", "tiny", "--raw", "once", "--max-tokens", "12", "--seed", "3"];
@@ -118,7 +72,7 @@ fn a_machine_that_joined_computes_for_the_one_that_invited_it() {
     drop(serve);
     b.run(&["peers"]).failed(3, "no node of this data folder runs");
     until(&a, &["swarm", "members"], |said| said["members"].as_array().unwrap().len() == 1);
-    let serve = Running::start(&b, &["serve", "--layers", "0-1"]);
+    let serve = start(&b, &["serve", "--layers", "0-1"]);
     let (_, answer) = up.complete("twice");
     assert!(answer["choices"][0]["text"].is_string(), "it came back: {answer}");
     serve.end();
@@ -136,7 +90,7 @@ fn machines_that_may_not_are_told_why() {
     a.run(&["swarm", "invite"]).failed(3, "start `shoal up` or `shoal serve`");
     let too_much = a.run(&["serve", "-m", "tiny", "--memory", "1", "--layers", "0-1"]);
     too_much.failed(5, "these layers and their caches take");
-    let serve = Running::start(&a, &["serve"]);
+    let serve = start(&a, &["serve"]);
     a.run(&["swarm", "invite", "--expires", "99d"]).failed(7, "longer than allowed");
     let ticket = ticket(&a, &["--role", "use", "--expires", "5m"]);
     b.run(&["swarm", "join", &ticket]).succeeded();
@@ -146,7 +100,7 @@ fn machines_that_may_not_are_told_why() {
     c.run(&["swarm", "join", &ticket]).failed(7, "the ticket was used");
     // A member answers by itself as long as nobody else is faster, or there is nobody.
     serve.end();
-    let up = Running::up(&b, "auto");
+    let up = up(&b, "auto");
     let (head, _) = up.complete("once");
     assert!(head.contains("x-shoal-route: local\r\n"), "{head}");
     up.end();

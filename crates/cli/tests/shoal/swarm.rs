@@ -1,12 +1,10 @@
 //! Several processes as one model: `shoal serve` and `shoal up --nodes`, killed and frozen.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use shoal_base::{Flow, Generate, Prompt, Request, TokenEvent};
 use shoal_engine::{EngineOptions, LocalEngine};
 use shoal_model::package::Package;
@@ -14,23 +12,16 @@ use shoal_node::{HeadOptions, LayerRange, Node, NodeConfig, PlannedStage, RingHe
 use shoal_store::Store;
 use shoal_testkit::shared_data;
 
+use crate::running::{Running, WAIT_MAX};
 use crate::support::Home;
 
-const WAIT_MAX: Duration = Duration::from_secs(60);
 /// A small trained model among the shared data.
 const TRAINED: &str = "models/doryiii+esp32-llm/spiffs_data/stories260K.bin";
 
 /// A process that serves layers.
 struct Stage {
-    child: Child,
+    process: Running,
     planned: PlannedStage,
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Stage {
@@ -40,20 +31,12 @@ impl Stage {
         let args = ["serve", "-m", "it", "--json", "--threads", "1", "--until-stdin-ends"];
         let more = ["--layers", &layers, "--head", &leader];
         let mut command = home.command(&[&args[..], &more].concat());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let screen: Value = serde_json::from_str(&line).unwrap();
+        let process = Running::start(command.stdin(Stdio::piped()));
+        let screen = &process.screen;
         assert_eq!(screen["layers"], json!([first, last]));
         let peer = screen["node"].as_str().unwrap().parse().unwrap();
         let layers = LayerRange::try_new(first, last + 1).unwrap();
-        Self { child, planned: PlannedStage { peer, layers } }
-    }
-
-    fn signal(&self, signal: &str) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        Self { process, planned: PlannedStage { peer, layers } }
     }
 }
 
@@ -143,7 +126,7 @@ fn a_process_that_is_killed_or_frozen_in_the_middle_of_answers_changes_none_of_t
         let mut hit = None;
         let first = read(&running[0], |count| {
             if count == after {
-                stages[victim].signal(signal);
+                stages[victim].process.signal(signal);
                 hit = Some(Instant::now());
             }
         });
@@ -155,7 +138,7 @@ fn a_process_that_is_killed_or_frozen_in_the_middle_of_answers_changes_none_of_t
         let status = head.status();
         assert!(status.replaced <= 1, "{status:?}");
         if signal == "-STOP" {
-            stages[victim].signal("-CONT");
+            stages[victim].process.signal("-CONT");
         }
     }
 }
@@ -166,8 +149,8 @@ fn a_process_ends_with_the_one_that_started_it() {
     let _package = package(&home);
     let leader = Node::start(NodeConfig::new([5; 32], "127.0.0.1:0".parse().unwrap())).unwrap();
     let mut stage = Stage::start(&home, &leader, 0, 0);
-    drop(stage.child.stdin.take());
-    assert!(stage.child.wait().unwrap().success());
+    drop(stage.process.child.stdin.take());
+    assert!(stage.process.child.wait().unwrap().success());
 }
 
 #[test]
@@ -208,31 +191,12 @@ fn up_over_two_processes_answers_as_one() {
     let home = Home::with_tiny();
     let args = ["up", "-m", "tiny", "--listen", "127.0.0.1:0", "--json", "--threads", "1"];
     let mut command = home.command(&[&args[..], &["--nodes", "2"]].concat());
-    let mut up = command.stdout(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(up.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    let screen: Value = serde_json::from_str(&line).unwrap();
-    let body =
-        json!({ "model": "tiny", "prompt": "once", "max_tokens": 12, "seed": 3 }).to_string();
-    let mut stream = TcpStream::connect(screen["address"].as_str().unwrap()).unwrap();
-    stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
-    let length = body.len();
-    write!(
-        stream,
-        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
-         Content-Length: {length}\r\n\r\n{body}",
-    )
-    .unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let (head, answer) = text.split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("HTTP/1.1 200"), "{text}");
-    let answer: Value = serde_json::from_str(answer).unwrap();
+    let up = Running::start(&mut command);
+    let (head, answer) = up.complete("once");
+    assert!(head.starts_with("http/1.1 200"), "{answer}");
     let args =
         ["run", "-m", "tiny", "--raw", "once", "--max-tokens", "12", "--seed", "3", "--json"];
     let alone = home.run(&args).succeeded().json();
     assert_eq!(answer["choices"][0]["text"], alone["text"]);
-    let id = up.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
-    assert_eq!(up.wait().unwrap().code(), Some(0));
+    up.end();
 }

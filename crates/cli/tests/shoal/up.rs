@@ -1,49 +1,30 @@
 //! `shoal up`: the endpoint in front of the real engine.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Stdio;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use shoal_testkit::gguf_file;
 
+use crate::running::{Running, WAIT_MAX};
 use crate::support::{Home, tiny};
-
-const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// The program while it serves.
 struct Up {
-    child: Child,
-    address: String,
-    models: Value,
-    screen: Value,
-}
-
-impl Drop for Up {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    process: Running,
 }
 
 impl Up {
     fn start(home: &Home, args: &[&str]) -> Self {
         let base = ["up", "-m", "tiny", "--listen", "127.0.0.1:0", "--json", "--threads", "1"];
         let mut command = home.command(&[&base, args].concat());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let screen: Value = serde_json::from_str(&line).unwrap();
-        let address = screen["address"].as_str().unwrap().to_owned();
-        Self { child, address, models: screen["models"].clone(), screen }
+        Self { process: Running::start(command.stderr(Stdio::piped())) }
     }
 
     fn connect(&self, request: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        stream
+        self.process.connect(request)
     }
 
     fn get(&self, path: &str) -> String {
@@ -55,12 +36,7 @@ impl Up {
     }
 
     fn ask(&self, path: &str, body: &Value) -> TcpStream {
-        let body = body.to_string();
-        self.connect(&format!(
-            "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        ))
+        self.process.ask(path, body)
     }
 
     fn post(&self, path: &str, body: &Value) -> String {
@@ -69,18 +45,13 @@ impl Up {
         text
     }
 
-    fn signal(&self, signal: &str) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
-    }
-
     /// Everything it has said, once it has ended.
     fn said(mut self) -> String {
-        self.signal("-TERM");
-        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+        self.process.signal("-TERM");
+        assert_eq!(self.process.child.wait().unwrap().code(), Some(0));
         let mut text = String::new();
-        self.child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
-        self.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        self.process.child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        self.process.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
         text
     }
 }
@@ -144,13 +115,13 @@ fn ends_streams_truthfully(signal: &str) {
     let client = up.ask("/v1/completions", &endless());
     let mut lines = BufReader::new(&client).lines();
     assert!(lines.any(|line| line.unwrap().starts_with("data: ")));
-    up.signal(signal);
+    up.process.signal(signal);
     let text: String = lines.map_while(Result::ok).collect();
     assert!(!text.contains("\"finish_reason\":\"stop\""), "{text}");
     // A machine fast enough may have finished; else the client has been told.
     let is_whole = text.contains("[DONE]") && text.contains("\"finish_reason\":\"length\"");
     assert!(is_whole || text.contains("\"code\":\"shutting_down\""), "{text}");
-    assert_eq!(up.child.wait().unwrap().code(), Some(0));
+    assert_eq!(up.process.child.wait().unwrap().code(), Some(0));
 }
 
 #[test]
@@ -158,7 +129,7 @@ fn further_models_are_loaded_when_asked_for() {
     let home = Home::with_tiny();
     let file = home.write("other.gguf", &gguf_file(&tiny()));
     let up = Up::start(&home, &["-m", file.to_str().unwrap()]);
-    assert_eq!(up.models, json!(["tiny", "other"]));
+    assert_eq!(up.process.screen["models"], json!(["tiny", "other"]));
     let loaded = || -> Vec<Value> {
         let list = body(&up.get("/v1/models"));
         list["data"].as_array().unwrap().iter().map(|model| model["loaded"].clone()).collect()
@@ -173,7 +144,8 @@ fn further_models_are_loaded_when_asked_for() {
 fn what_cannot_be_served_is_refused_before_it_starts() {
     let home = Home::with_tiny();
     let up = Up::start(&home, &[]);
-    let taken = home.run(&["up", "-m", "tiny", "--listen", &up.address]);
+    let address = up.process.screen["address"].as_str().unwrap();
+    let taken = home.run(&["up", "-m", "tiny", "--listen", address]);
     taken.failed(1, "cannot listen on");
     home.run(&["up", "-m", "tiny", "--listen", "0.0.0.0:0"]).failed(2, "--api-keys");
     home.run(&["up", "-m", "tiny", "-m", "tiny"]).failed(2, "two models are called");
@@ -363,8 +335,8 @@ fn what_a_crash_interrupts_is_made_again_as_it_was() {
         while begun.matches("data: ").count() < 3 {
             begun += &(lines.next().unwrap().unwrap() + "\n");
         }
-        up.child.kill().unwrap();
-        up.child.wait().unwrap();
+        up.process.child.kill().unwrap();
+        up.process.child.wait().unwrap();
         // What was under way when the program died; its last line may be cut.
         let rest: Vec<String> = lines.map_while(Result::ok).collect();
         begun += &rest[..rest.len().saturating_sub(1)].join("\n");
@@ -394,5 +366,5 @@ fn what_a_crash_interrupts_is_made_again_as_it_was() {
 fn the_first_screen_says_how_fast() {
     let home = Home::with_tiny();
     let up = Up::start(&home, &[]);
-    assert!(up.screen["decode_tokens_per_s"].as_f64().is_some_and(|rate| rate > 0.0));
+    assert!(up.process.screen["decode_tokens_per_s"].as_f64().is_some_and(|rate| rate > 0.0));
 }
