@@ -296,6 +296,8 @@ impl Head {
             excluded.insert(spare);
             *stage = RouteStage { node: spare, layers: stage.layers, shadow: None };
         }
+        // A new shadow has what comes from now on.
+        let stages = self.with_shadows(stages, scout);
         self.switch(stages, now, out);
     }
 
@@ -340,7 +342,7 @@ impl Head {
         }
     }
 
-    /// Adds shadows to a route that was found, where there are spares.
+    /// Adds shadows to stages without one, where there are spares.
     pub(super) fn with_shadows(
         &self,
         mut stages: Vec<RouteStage>,
@@ -350,8 +352,8 @@ impl Head {
             return stages;
         }
         let mut taboo = self.excluded_now();
-        taboo.extend(stages.iter().map(|stage| stage.node));
-        for stage in &mut stages {
+        taboo.extend(stages.iter().flat_map(|stage| [Some(stage.node), stage.shadow]).flatten());
+        for stage in stages.iter_mut().filter(|stage| stage.shadow.is_none()) {
             stage.shadow = scout.spare(stage.layers, &taboo);
             taboo.extend(stage.shadow);
         }
