@@ -17,6 +17,7 @@ targets! {
     bundle,
     chat_template,
     digest,
+    grammar,
     hf_config,
     hf_weights,
     manifest,

@@ -84,7 +84,8 @@ pub enum PackageError {
         /// The rule.
         error: TileError,
     },
-    /// A norm, bias or table holds a number that is not finite or out of range.
+    /// A norm, bias or table holds a number that is not finite or out of range, or what fills its
+    /// section up is not zeros.
     #[error("blob {kind}, {section}: element {index} is out of range")]
     Element {
         /// Which blob.

@@ -133,7 +133,7 @@ impl Package {
         let SectionKind::Tables { coarse, pairs } = section.kind else {
             unreachable!("the plan of tables has tables");
         };
-        let bytes = &blob.bytes[..(coarse + FINE_POSITIONS) * pairs * 16];
+        let bytes = blob.content(section, (coarse + FINE_POSITIONS) * pairs * 2, 8)?;
         let mut values =
             bytes.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().expect("8")));
         if let Some(index) = values.clone().position(|v| v.is_nan() || v.abs() > ANGLE_LARGEST) {
@@ -239,14 +239,23 @@ impl Blob {
 
     /// f32 elements of a section.
     fn elements(&self, section: &Section, count: u32) -> Result<Vec<f32>, PackageError> {
-        let bytes = &self.bytes[section.range.clone()][..count as usize * 4];
-        let values: Vec<f32> = bytes
+        let values: Vec<f32> = self
+            .content(section, count as usize, 4)?
             .chunks_exact(4)
             .map(|b| f32::from_le_bytes(b.try_into().expect("four bytes")))
             .collect();
         match values.iter().position(|v| v.is_nan() || v.abs() > ELEMENT_LARGEST) {
             Some(index) => Err(self.element(section, index)),
             None => Ok(values),
+        }
+    }
+
+    /// The bytes of the elements of a section, behind which there are zeros.
+    fn content(&self, section: &Section, count: usize, size: usize) -> Result<&[u8], PackageError> {
+        let (bytes, filler) = self.bytes[section.range.clone()].split_at(count * size);
+        match filler.iter().position(|&byte| byte != 0) {
+            Some(offset) => Err(self.element(section, count + offset / size)),
+            None => Ok(bytes),
         }
     }
 
