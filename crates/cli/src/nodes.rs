@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use shoal_base::Digest;
 use shoal_model::package::Package;
-use shoal_node::{LayerRange, NodeError, PeerAddress, PlannedStage};
+use shoal_node::{LayerRange, NodeError, PairingError, PeerAddress, PlannedStage};
 
 use crate::failure::{Code, Failure, at_path};
 use crate::whole_file::write_whole;
@@ -146,6 +146,19 @@ pub(crate) fn least_held(count: u16, width: u16, held: &[LayerRange]) -> u16 {
     let times = |layer: u16| held.iter().filter(|r| r.first <= layer && layer < r.end).count();
     let window = |first: &u16| (*first..*first + width).map(times).sum::<usize>();
     (0..=count.saturating_sub(width)).min_by_key(window).unwrap_or(0)
+}
+
+impl From<PairingError> for Failure {
+    fn from(error: PairingError) -> Self {
+        let code = match &error {
+            PairingError::Cancelled => return Self::interrupted(),
+            PairingError::NobodyFound | PairingError::TimedOut => Code::NotFound,
+            PairingError::Wrong | PairingError::Guessed => Code::Refused,
+            PairingError::Net(_) | PairingError::Protocol(_) => Code::Network,
+            _ => Code::Failed,
+        };
+        Self::new(code, error.to_string())
+    }
 }
 
 impl From<NodeError> for Failure {

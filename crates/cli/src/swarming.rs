@@ -85,7 +85,10 @@ fn answer(node: &Node, store: &Store, request: &Request) -> Result<Value, Failur
                 packages.iter().map(|text| package(text)).collect();
             let lives = Duration::from_secs(*seconds);
             let role = role_of(role).ok_or_else(|| Failure::usage("an unknown role"))?;
-            Ok(json!({ "ticket": node.invite(role, &packages?, lives)? }))
+            let ticket = node.invite(role, &packages?, lives)?;
+            let listens = node.swarm()?.sockets;
+            let is_here_only = listens.iter().all(|socket| socket.ip().is_loopback());
+            Ok(json!({ "ticket": ticket, "is_here_only": is_here_only }))
         }
         Request::Revoke { node: who } => {
             let counter = node.revoke(node_of(who)?)?;

@@ -21,6 +21,12 @@ pub enum NetError {
         /// The system's answer.
         source: io::Error,
     },
+    /// The local network takes no multicast.
+    #[error("no multicast on this network: {source}")]
+    Multicast {
+        /// What the system says.
+        source: io::Error,
+    },
     /// Nobody with this key answers there.
     #[error("connecting to {peer}: {source}")]
     Connect {
@@ -134,7 +140,7 @@ impl NetError {
     #[must_use]
     pub fn blame(&self) -> Blame {
         match self {
-            Self::Bind { .. } => Blame::Local,
+            Self::Bind { .. } | Self::Multicast { .. } => Blame::Local,
             Self::Wire { source, .. } => source.blame(),
             Self::TurnedAway { .. } => Blame::Caller,
             _ => Blame::Peer,

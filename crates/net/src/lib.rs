@@ -14,6 +14,7 @@ mod connection;
 mod endpoint;
 mod error;
 mod handshake;
+pub mod lan;
 pub mod limits;
 mod read;
 mod upload;

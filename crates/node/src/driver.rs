@@ -31,6 +31,7 @@ use crate::membership::Membership;
 use crate::peers::{NetEvent, Outgoing, Peers, Unsent};
 use crate::speed::Speed;
 use crate::way::Way;
+pub(crate) use messages::fault;
 pub(crate) use slot::Slot;
 
 /// A request on its way to its ring.

@@ -101,7 +101,11 @@ fn name_of(name: &str) -> Result<String, NodeError> {
     Ok(Text::<TEXT_BYTES_MAX>::try_new(name)?.to_string())
 }
 
-fn check_free(folder: &NodeFolder) -> Result<(), NodeError> {
+/// Whether a folder may join: one is in at most one swarm.
+///
+/// # Errors
+/// It is in a swarm already.
+pub fn check_free(folder: &NodeFolder) -> Result<(), NodeError> {
     match State::read(folder)? {
         Some(state) => Err(NodeError::Member { swarm: state.chain.certificate.body.swarm }),
         None => Ok(()),

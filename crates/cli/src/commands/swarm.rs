@@ -3,27 +3,34 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Subcommand;
 use serde_json::{Value, json};
-use shoal_node::{Joined, create_swarm, join_swarm};
+use shoal_node::{
+    Joined, Pairing, PairingCode, PeerAddress, check_free, create_swarm, join_swarm, pair,
+};
 
 use crate::control::{self, Request};
 use crate::failure::Failure;
 use crate::session::Session;
-use crate::{models, output, progress, swarming};
+use crate::{interrupt, models, output, progress, swarming};
 
 /// How long a ticket can be used unless told otherwise.
-const TICKET_FOR: &str = "1d";
+const TICKET_FOR: Lives = Lives(86_400);
+/// The same of a code.
+const CODE_FOR: Lives = Lives(600);
+/// Longest life of a code.
+const CODE_FOR_MAX: Lives = Lives(3600);
 
 /// Commands about swarms.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Make a swarm whose owner is this data folder
     Create(CreateArgs),
-    /// Print a ticket with which one machine may join
+    /// Print a ticket or a code with which one machine may join
     Invite(InviteArgs),
-    /// Join a swarm with a ticket
+    /// Join a swarm with a ticket or a code
     Join(JoinArgs),
     /// List the members that are known
     Members,
@@ -50,16 +57,30 @@ pub(crate) struct InviteArgs {
     #[arg(long, short, value_name = "MODEL")]
     model: Vec<String>,
 
-    /// How long the ticket can be used: 90s, 30m, 12h, 7d
-    #[arg(long, value_name = "TIME", default_value = TICKET_FOR)]
-    expires: Lives,
+    /// How long it can be used: 90s, 30m, 12h, 7d; a ticket one day and a code ten minutes unless
+    /// given
+    #[arg(long, value_name = "TIME")]
+    expires: Option<Lives>,
+
+    /// Show six digits to type on the other machine instead, and wait for it
+    #[arg(long)]
+    code: bool,
+
+    /// Address to wait on for the code
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:0", requires = "code")]
+    listen: SocketAddr,
 }
 
 /// Arguments of `shoal swarm join`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct JoinArgs {
-    /// What `shoal swarm invite` printed
+    /// What `shoal swarm invite` printed: a ticket, or six digits
+    #[arg(value_name = "TICKET|CODE")]
     ticket: String,
+
+    /// Where the invitation waits, for networks without multicast
+    #[arg(long, value_name = "NODE@ADDRESS")]
+    at: Option<PeerAddress>,
 
     /// What you call the swarm; nobody else is told
     #[arg(long, default_value = "")]
@@ -113,8 +134,22 @@ fn create(session: &Session, args: &CreateArgs) -> Result<(), Failure> {
 
 fn join(session: &Session, args: &JoinArgs) -> Result<(), Failure> {
     let folder = swarming::folder(session)?;
+    let ticket = match (args.ticket.parse::<PairingCode>(), &args.at) {
+        (Ok(code), at) => {
+            // A ticket is for one use: not for a folder that cannot use it.
+            check_free(&folder)?;
+            let busy = progress::busy("looking for the invitation", session.json);
+            let ticket = pair(code, at.clone(), args.from)?;
+            busy.finish_and_clear();
+            ticket
+        }
+        (Err(_), None) => args.ticket.clone(),
+        (Err(_), Some(_)) => {
+            return Err(Failure::usage("--at goes with a code; a ticket says where to ask"));
+        }
+    };
     let busy = progress::busy("joining", session.json);
-    let joined = join_swarm(&folder, &args.ticket, &args.name, args.from)?;
+    let joined = join_swarm(&folder, &ticket, &args.name, args.from)?;
     busy.finish_and_clear();
     say(session, &joined, "`shoal up` asks it, `shoal serve` computes for it.")
 }
@@ -137,12 +172,61 @@ fn invite(session: &Session, args: &InviteArgs) -> Result<(), Failure> {
         .iter()
         .map(|model| models::find(session, model).map(|package| package.id().to_string()));
     let packages = packages.collect::<Result<_, _>>()?;
-    let (role, seconds) = (args.role.clone(), args.expires.0);
+    let usual = if args.code { CODE_FOR } else { TICKET_FOR };
+    let (role, seconds) = (args.role.clone(), args.expires.unwrap_or(usual).0);
+    if args.code && seconds > CODE_FOR_MAX.0 {
+        return Err(Failure::usage("a code lasts at most one hour; for longer, invite by ticket"));
+    }
     let said = control::ask(&session.home, &Request::Invite { role, packages, seconds })?;
+    if said["is_here_only"] == true {
+        output::note(
+            "this node listens on this machine alone, so nobody else can use what is printed; \
+             start it with `--swarm-listen 0.0.0.0:PORT` (up) or `--listen` (serve) to be reached",
+        );
+    }
+    if args.code {
+        let ticket = said["ticket"].as_str().unwrap_or_default();
+        return invite_by_code(session, args.listen, ticket, Duration::from_secs(seconds));
+    }
     if session.json {
         return output::json(&said);
     }
     output::line(said["ticket"].as_str().unwrap_or_default())
+}
+
+/// Shows a code and waits for the machine on which it is typed.
+fn invite_by_code(
+    session: &Session,
+    listen: SocketAddr,
+    ticket: &str,
+    time: Duration,
+) -> Result<(), Failure> {
+    interrupt::watch();
+    let pairing = Pairing::open(listen)?;
+    let (code, at) = (pairing.code().to_string(), pairing.address().to_string());
+    let unheard = pairing.unheard().map(ToString::to_string);
+    if session.json {
+        output::json(&json!({
+            "event": "waiting", "code": code, "at": at, "seconds": time.as_secs(),
+            "multicast_error": unheard,
+        }))?;
+    } else {
+        output::line(&format!("code  {code}\n"))?;
+        output::line(&format!("On the other machine:  shoal swarm join {code}"))?;
+        let far = format!("without multicast:     shoal swarm join {code} --at {at}");
+        output::line(&far)?;
+        if let Some(why) = unheard {
+            output::line(&format!("nobody hears of it by itself: {why}"))?;
+        }
+    }
+    let busy = progress::busy("waiting for the other machine", session.json);
+    let outcome = pairing.wait(ticket, time, &|| !interrupt::is_asked());
+    busy.finish_and_clear();
+    outcome?;
+    match session.json {
+        true => output::json(&json!({ "event": "given" })),
+        false => output::line("the code was right: the other machine has its ticket"),
+    }
 }
 
 fn revoke(session: &Session, args: &RevokeArgs) -> Result<(), Failure> {

@@ -117,7 +117,10 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
             "decode_tokens_per_s": screen.speed,
             "node": served.node(),
         }))?,
-        false => output::text(&screen.text(served.node()))?,
+        false => {
+            output::text(&screen.text(served.node()))?;
+            look_for_invitation(session);
+        }
     }
     let _guard = interrupt::on_ask(move || {
         // The command is gone already when nobody receives it.
@@ -140,6 +143,22 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
         output::note("some answers were cut; their clients have been told");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says so when a member of a swarm waits for this machine on the local network.
+fn look_for_invitation(session: &Session) {
+    if swarming::is_member(session) {
+        return;
+    }
+    // Nobody waits for it, so it may end with the process.
+    std::thread::spawn(|| {
+        if shoal_node::is_invited() {
+            output::note(
+                "\nA swarm on this network waits for a machine. To join it, end this with Ctrl-C \
+                 and type `shoal swarm join CODE` with the code that it shows.",
+            );
+        }
+    });
 }
 
 /// The models to serve, under their names.

@@ -80,6 +80,33 @@ fn a_machine_that_joined_computes_for_the_one_that_invited_it() {
 }
 
 #[test]
+fn a_machine_joins_by_a_code() {
+    let (a, b) = (Home::with_tiny(), Home::with_tiny());
+    a.run(&["swarm", "create"]).succeeded();
+    b.run(&["swarm", "join", "123-456", "--at", "nonsense"]).failed(2, "no '@'");
+    let serve = start(&a, &["serve"]);
+    let args = ["swarm", "invite", "--code", "--role", "use", "--listen", "127.0.0.1:0", "--json"];
+    a.run(&["swarm", "invite", "--code", "--expires", "2h"]).failed(2, "at most one hour");
+    let mut invite = Running::start(&mut a.command(&args));
+    assert_eq!(invite.screen["event"], "waiting");
+    let code = invite.screen["code"].as_str().unwrap().to_owned();
+    let at = invite.screen["at"].as_str().unwrap().to_owned();
+    let first = if code.starts_with('9') { "0" } else { "9" };
+    let wrong = format!("{first}{}", &code[1..]);
+    b.run(&["swarm", "join", &wrong, "--at", &at]).failed(7, "the code is wrong");
+    b.run(&["swarm", "join", "shoal1x", "--at", &at]).failed(2, "--at goes with a code");
+    let joined = b.run(&["swarm", "join", &code, "--at", &at, "--json"]).succeeded().json();
+    assert_eq!(joined["role"], "use");
+    assert_eq!(invite.child.wait().unwrap().code(), Some(0));
+    // It would be a ticket wasted.
+    b.run(&["swarm", "join", &code, "--at", &at]).failed(2, "in swarm");
+    let mut untyped = Running::start(&mut a.command(&args));
+    untyped.signal("-INT");
+    assert_eq!(untyped.child.wait().unwrap().code(), Some(130));
+    serve.end();
+}
+
+#[test]
 fn machines_that_may_not_are_told_why() {
     let (a, b) = (Home::with_tiny(), Home::with_tiny());
     a.run(&["swarm", "members"]).failed(3, "in no swarm");

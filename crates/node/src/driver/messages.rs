@@ -173,7 +173,7 @@ fn refusal(request: &LeaseRequest, reason: RefusalReason) -> LeaseRefusal {
     }
 }
 
-pub(super) fn fault(code: FaultCode) -> Fault {
+pub(crate) fn fault(code: FaultCode) -> Fault {
     let generation = GenerationId(0);
     Fault { code, blame: Blame::Peer, ring: None, generation, request: None, got: 0, limit: 0 }
 }

@@ -1,0 +1,142 @@
+//! The local network: saying that a key is to be found here, and finding such keys. Spec 03, 10.2.
+//!
+//! Nothing but a key goes out, and only while an [`Announcement`] lives. Whoever announces takes a
+//! key for that purpose alone, so that nobody recognizes a node by it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use mdns_sd::{IfKind, ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo};
+use shoal_base::Digest;
+use shoal_wire::NodeId;
+use shoal_wire::limits::ADDRESSES_MAX;
+
+use crate::{NetError, PeerAddress};
+
+/// The service of DNS-SD.
+const SERVICE: &str = "_shoal._udp.local.";
+/// What ends the name of a host.
+const HOST: &str = ".local.";
+/// How long the last word of an announcement may take.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// As long as it lives, the local network can find a key.
+pub struct Announcement {
+    daemon: ServiceDaemon,
+    name: String,
+}
+
+impl std::fmt::Debug for Announcement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Announcement({})", self.name)
+    }
+}
+
+impl Announcement {
+    /// Announces that `node` listens on `port` at the IPv4 addresses of this machine.
+    ///
+    /// # Errors
+    /// There is no multicast here.
+    pub fn start(node: NodeId, port: u16) -> Result<Self, NetError> {
+        let daemon = daemon()?;
+        let text = node.to_string();
+        let (first, second) = text.split_at(text.len() / 2);
+        let none: [(&str, &str); 0] = [];
+        let host = format!("{second}{HOST}");
+        let mut info = ServiceInfo::new(SERVICE, first, &host, "", port, &none[..])
+            .map_err(refuse)?
+            .enable_addr_auto();
+        info.set_interfaces(vec![IfKind::IPv4]);
+        let name = info.get_fullname().to_owned();
+        daemon.register(info).map_err(refuse)?;
+        Ok(Self { daemon, name })
+    }
+}
+
+impl Drop for Announcement {
+    fn drop(&mut self) {
+        // Others forget it in two minutes in any case.
+        if let Ok(said) = self.daemon.unregister(&self.name) {
+            let _ = said.recv_timeout(FAREWELL);
+        }
+        let _ = self.daemon.shutdown();
+    }
+}
+
+/// Keys that are announced on the local network, at most `limit` of them. Returns when there are so
+/// many, after `wait`, or, once there is one, after `rest` without another.
+///
+/// # Errors
+/// There is no multicast here.
+pub fn find(wait: Duration, rest: Duration, limit: usize) -> Result<Vec<PeerAddress>, NetError> {
+    let daemon = daemon()?;
+    let events = daemon.browse(SERVICE).map_err(refuse)?;
+    let mut found: Vec<PeerAddress> = Vec::new();
+    let mut end = Instant::now() + wait;
+    while found.len() < limit {
+        let left = end.saturating_duration_since(Instant::now());
+        let Ok(event) = events.recv_timeout(left) else {
+            break;
+        };
+        let ServiceEvent::ServiceResolved(service) = event else {
+            continue;
+        };
+        let Some(peer) = address(&service) else {
+            continue;
+        };
+        match found.iter_mut().find(|other| other.node == peer.node) {
+            Some(known) => *known = peer,
+            None => {
+                found.push(peer);
+                end = end.min(Instant::now() + rest);
+            }
+        }
+    }
+    let _ = daemon.shutdown();
+    Ok(found)
+}
+
+fn daemon() -> Result<ServiceDaemon, NetError> {
+    let daemon = ServiceDaemon::new().map_err(refuse)?;
+    daemon.disable_interface(IfKind::IPv6).map_err(refuse)?;
+    Ok(daemon)
+}
+
+fn refuse(error: mdns_sd::Error) -> NetError {
+    NetError::Multicast { source: std::io::Error::other(error) }
+}
+
+/// The key that a stranger's answer names, and where it says it is.
+fn address(service: &ResolvedService) -> Option<PeerAddress> {
+    let first = service.fullname.strip_suffix(SERVICE)?.strip_suffix('.')?;
+    let node: Digest = format!("{first}{}", service.host.strip_suffix(HOST)?).parse().ok()?;
+    let is_usable = |ip: &IpAddr| ip.is_ipv4() && !ip.is_multicast() && !ip.is_unspecified();
+    let mut places: Vec<IpAddr> =
+        service.addresses.iter().map(mdns_sd::ScopedIp::to_ip_addr).filter(is_usable).collect();
+    places.sort_by_key(|ip| (ip.is_loopback(), *ip));
+    places.truncate(ADDRESSES_MAX);
+    let sockets: Vec<SocketAddr> =
+        places.into_iter().map(|ip| SocketAddr::new(ip, service.port)).collect();
+    let is_somewhere = service.port > 0 && !sockets.is_empty();
+    is_somewhere.then_some(PeerAddress { node: NodeId(node.0), sockets })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SecretKey;
+
+    #[test]
+    fn what_is_announced_on_the_local_network_is_found_and_then_no_longer() {
+        let node = SecretKey::new(&[7; 32]).id();
+        let announced = Announcement::start(node, 4711).expect("multicast");
+        let is_there = || {
+            let found = find(Duration::from_secs(5), Duration::from_secs(1), 16);
+            found.expect("multicast").into_iter().find(|peer| peer.node == node)
+        };
+        let found = is_there().expect("it is announced on this machine");
+        assert!(found.sockets.iter().all(|socket| socket.port() == 4711), "{found}");
+        drop(announced);
+        assert_eq!(is_there(), None);
+    }
+}
