@@ -1,5 +1,6 @@
 // The console in headless Chromium, before a running `shoal up` whose first model tells stories and
-// whose second one, `tools`, has a chat template: node console.mjs URL CHROMIUM FOLDER.
+// whose second one, `tools`, has a chat template, and one over two processes:
+// node console.mjs URL CHROMIUM FOLDER SPLIT_URL.
 //
 // Screenshots go to FOLDER. Requests to any other origin are refused and fail the test, and so does
 // every line on the browser's console that no check expects.
@@ -8,7 +9,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 
-const [url, executablePath, folder] = process.argv.slice(2);
+const [url, executablePath, folder, splitUrl] = process.argv.slice(2);
 const WAIT_MS = 30_000;
 const PHONE = { width: 360, height: 740 };
 const DESK = { width: 1280, height: 800 };
@@ -21,7 +22,8 @@ const foreign = [];
 const problems = [];
 let expected = null;
 await context.route("**/*", (route) => {
-  if (new URL(route.request().url()).origin === url) return route.continue();
+  const { origin } = new URL(route.request().url());
+  if (origin === url || origin === splitUrl) return route.continue();
   foreign.push(route.request().url());
   return route.abort();
 });
@@ -325,6 +327,29 @@ await check("context", async () => {
   await $("#stop").waitFor({ state: "visible" });
   await idle();
   assert.match(await answer().locator(".note").textContent(), /^(stop|length); /);
+});
+
+await check("swarm", async () => {
+  assert.equal(await $("#swarm").isVisible(), false, "this process computes alone");
+  await page.goto(splitUrl);
+  await tab("#swarm summary");
+  await page.keyboard.press("Enter");
+  await $("#map h2").first().waitFor({ state: "visible" });
+  await $("#clear").click();
+  await set("#limit", "200");
+  await send("Once upon a time");
+  await $("#map .flows path").first().waitFor({ state: "attached" });
+  assert.match(await $("#swarm-summary").textContent(), /^3 of 3 nodes, 1 requests/);
+  const way = await $("#map svg").getAttribute("aria-label");
+  assert.match(way, /this node, then \w{12} with layers 0 to \d+, then \w{12} with layers \d+ to/);
+  await shot("swarm");
+  await idle();
+  await page.setViewportSize(PHONE);
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  assert.ok(wide <= 0, "the map scrolls, the page does not");
+  await shot("swarm-phone");
+  await page.setViewportSize(DESK);
+  await page.goto(url);
 });
 
 await check("policy", async () => {

@@ -31,9 +31,13 @@ pub(crate) fn step() -> Result<Outcome, TaskError> {
         return Ok(Outcome::Skipped(reason));
     }
     let tools = up::tool_model(&folder)?;
-    let up = Up::start(&up::build()?, &folder.join("home"), &[Path::new(STORIES), &tools])?;
+    let program = up::build()?;
+    let up = Up::start(&program, &folder.join("home"), &[Path::new(STORIES), &tools])?;
+    let models = [Path::new(STORIES)];
+    let split = Up::start_with(&program, &folder.join("split"), &models, &["--nodes", "2"])?;
     let mut node = Command::new("node");
-    node.arg("console.mjs").arg(&up.url).arg(chromium).arg(&folder).current_dir(&folder);
+    node.arg("console.mjs").arg(&up.url).arg(chromium).arg(&folder);
+    node.arg(&split.url).current_dir(&folder);
     shell::loud(&mut node, "install node")?;
     println!("screenshots: {}", folder.display());
     Ok(Outcome::Done)

@@ -61,7 +61,8 @@ impl Drop for Up {
 /// Builds the program, as developers do.
 pub(crate) fn build() -> Result<PathBuf, TaskError> {
     let mut build = Command::new("cargo");
-    build.args(["build", "--locked", "--package", "shoal-cli", "--bins"]);
+    // The whole workspace: else its dependencies are built with other features once more.
+    build.args(["build", "--locked", "--workspace", "--bin", "shoal"]);
     shell::loud(build.current_dir(shell::root()), "install Rust")?;
     Ok(target().join("debug/shoal"))
 }
@@ -70,10 +71,11 @@ pub(crate) fn build() -> Result<PathBuf, TaskError> {
 pub(crate) fn tool_model(folder: &Path) -> Result<PathBuf, TaskError> {
     std::fs::create_dir_all(folder).at(folder)?;
     let model = folder.join("tools.gguf");
-    let mut make = Command::new("cargo");
-    make.args(["run", "--locked", "--quiet", "--package", "shoal-testkit", "--example"]);
-    make.args(["tool_model", "--"]).arg(&model);
-    shell::loud(make.current_dir(shell::root()), "install Rust")?;
+    let mut build = Command::new("cargo");
+    build.args(["build", "--locked", "--workspace", "--example", "tool_model"]);
+    shell::loud(build.current_dir(shell::root()), "install Rust")?;
+    let mut make = Command::new(target().join("debug/examples/tool_model"));
+    shell::loud(make.arg(&model), "see what it says")?;
     Ok(model)
 }
 

@@ -16,6 +16,7 @@ mod input;
 mod interrupt;
 mod kept;
 mod layers;
+mod map;
 mod measure;
 mod memory;
 mod models;

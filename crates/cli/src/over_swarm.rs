@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use shoal_base::Generate;
 use shoal_engine::EngineOptions;
-use shoal_gateway::{Models, Offer, OpenError};
+use shoal_gateway::{Models, Offer, OpenError, SwarmMap};
 use shoal_model::package::Package;
 use shoal_node::{HeadOptions, RingHead};
 
 use crate::commands::up::expected_speed;
 use crate::failure::Failure;
+use crate::map;
 use crate::serving::OnDemand;
 use crate::session::Session;
 use crate::swarming::Member;
@@ -112,6 +113,16 @@ impl Models for OverSwarm {
             load: load(name),
         };
         self.rings.iter().map(offer).collect()
+    }
+
+    fn map(&self) -> Option<SwarmMap> {
+        let view = self.member.node.swarm().ok()?;
+        let members = view.members.iter().filter(|member| map::is_shown(member));
+        Some(SwarmMap {
+            node: view.node.to_string(),
+            members: members.map(|member| map::member(member, &self.rings)).collect(),
+            rings: self.rings.iter().map(|(name, ring)| map::ring(name, ring)).collect(),
+        })
     }
 
     fn open(&self, name: &str) -> Result<Arc<dyn Generate>, OpenError> {

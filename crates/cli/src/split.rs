@@ -11,13 +11,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use shoal_base::Generate;
-use shoal_gateway::{Models, Offer, OpenError};
+use shoal_gateway::{MapMember, MapRing, Models, Offer, OpenError, SwarmMap};
 use shoal_model::package::Package;
 use shoal_node::{
     HeadOptions, LayerRange, Node, NodeConfig, PeerAddress, PlannedStage, RingHead, StaticPlan,
 };
 
 use crate::failure::{Code, Failure};
+use crate::map;
 use crate::nodes::{self, Key, StageAt};
 use crate::session::Session;
 
@@ -60,7 +61,7 @@ impl Elsewhere {
 pub(crate) struct Split {
     rings: Vec<(String, Arc<RingHead>)>,
     /// Ends after the rings, and the processes after it.
-    _node: Node,
+    node: Node,
     _stages: Vec<Stage>,
 }
 
@@ -94,7 +95,7 @@ impl Split {
             rings.push((name.clone(), Arc::new(ring.0)));
             stages.extend(ring.1);
         }
-        Ok(Self { rings, _node: node, _stages: stages })
+        Ok(Self { rings, node, _stages: stages })
     }
 
     /// Uses stages that run already.
@@ -117,7 +118,7 @@ impl Split {
         let node = Node::start(config)?;
         let options = HeadOptions { threads: session.threads, ..HeadOptions::default() };
         let ring = Arc::new(node.head(package, name, plan, options)?);
-        Ok(Self { rings: vec![(name.clone(), ring)], _node: node, _stages: Vec::new() })
+        Ok(Self { rings: vec![(name.clone(), ring)], node, _stages: Vec::new() })
     }
 
     /// The ring of the first model.
@@ -198,6 +199,22 @@ impl Models for Split {
             load: None,
         };
         self.rings.iter().map(offer).collect()
+    }
+
+    fn map(&self) -> Option<SwarmMap> {
+        let rings: Vec<MapRing> =
+            self.rings.iter().map(|(name, ring)| map::ring(name, ring)).collect();
+        let node = self.node.address().node.to_string();
+        let me = MapMember { node: node.clone(), is_connected: true, ..MapMember::default() };
+        let mut members = vec![me];
+        for ring in &rings {
+            for stage in &ring.stages {
+                if members.iter().all(|member| member.node != stage.node) {
+                    members.push(map::stage_only(stage, &ring.model));
+                }
+            }
+        }
+        Some(SwarmMap { node, members, rings })
     }
 
     fn open(&self, name: &str) -> Result<Arc<dyn Generate>, OpenError> {

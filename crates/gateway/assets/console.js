@@ -306,6 +306,97 @@ async function look() {
   $("hits").textContent = queries ? percent(hits / queries) : "–";
 }
 
+// --- the swarm ---
+
+const BOX = { width: 132, height: 58, gap: 64 };
+
+function drawing(tag, attributes, text) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+const time = (ms) => (typeof ms === "number" ? `${ms < 10 ? ms.toFixed(2) : ms.toFixed(0)} ms` : "");
+
+// One node: who, which layers, how long a row takes there.
+function box(x, node, lines, state) {
+  const group = drawing("g", { transform: `translate(${x} 20)`, class: state });
+  group.append(drawing("title", {}, node));
+  group.append(drawing("rect", { width: BOX.width, height: BOX.height, rx: 6 }));
+  [node.slice(0, 12), ...lines].forEach((line, index) => {
+    const look = index ? "soft" : "";
+    group.append(drawing("text", { x: 8, y: 16 + 16 * index, class: look }, line));
+  });
+  return group;
+}
+
+// The way of a request: from this node through the stages and back.
+function ringDrawing(ring, map) {
+  const count = ring.stages.length + 1;
+  const step = BOX.width + BOX.gap;
+  const width = count * step - BOX.gap;
+  const label = `${ring.model}: this node, then ${ring.stages
+    .map((stage) => `${stage.node.slice(0, 12)} with layers ${stage.first} to ${stage.last}`)
+    .join(", then ")}, and back`;
+  const svg = drawing("svg", { width, height: 112, role: "img", "aria-label": label });
+  const flows = ring.requests > 0 ? "flows" : "";
+  const links = drawing("g", { class: flows });
+  svg.append(links, box(0, map.node, ["this node", "tokens, logits"], "used"));
+  ring.stages.forEach((stage, index) => {
+    const x = (index + 1) * step;
+    const member = map.members.find((other) => other.node === stage.node);
+    const trip = time(stage.link_ms) || time(member?.round_trip_ms && member.round_trip_ms / 2);
+    links.append(drawing("path", { d: `M${x - BOX.gap} 49H${x - 6}l-5 -4m5 4l-5 4` }));
+    links.append(drawing("text", { x: x - BOX.gap + 6, y: 42, class: "soft" }, trip));
+    const layers = `layers ${stage.first}–${stage.last}`;
+    const more = stage.shadow ? `shadow ${stage.shadow.slice(0, 8)}` : time(stage.compute_ms);
+    svg.append(box(x, stage.node, [layers, more], member?.is_connected ? "used" : "gone"));
+  });
+  const middle = BOX.width / 2;
+  links.append(drawing("path", {
+    d: `M${width - middle} 78V98H${middle}V84l-4 5m4 -5l4 5`,
+  }));
+  return svg;
+}
+
+function memberLine(member, map) {
+  const parts = member.offers.map((offer) => `${offer.model} ${offer.first}–${offer.last}`);
+  const what = member.node === map.node ? "this node" : parts.join(", ") || "offers no layers";
+  const reach = member.is_connected ? time(member.round_trip_ms) : "not connected";
+  return element("li", [member.node.slice(0, 12), what, reach].filter(Boolean).join(" · "));
+}
+
+async function lookAtSwarm() {
+  if (document.hidden) return;
+  const response = await fetch("/swarm", { headers: headers() }).catch(() => null);
+  const map = response?.ok ? (await response.json()).swarm : null;
+  $("swarm").hidden = map === null;
+  if (map === null) return;
+  const there = map.members.filter((member) => member.is_connected).length;
+  const requests = map.rings.reduce((sum, ring) => sum + ring.requests, 0);
+  $("swarm-summary").textContent = `${there} of ${map.members.length} nodes, `
+    + `${requests} requests on the way`;
+  if (!$("swarm").open) return;
+  const shown = map.rings.flatMap((ring) => {
+    const speed = ring.expected_tokens_per_s;
+    const facts = [
+      ring.model,
+      speed ? `${speed.toFixed(1)} tokens/s expected` : "",
+      `${ring.requests} requests`,
+      ring.replaced ? `${ring.replaced} stages replaced` : "",
+    ];
+    const parts = [element("h2", facts.filter(Boolean).join(" · "))];
+    if (ring.stages.length) parts.push(ringDrawing(ring, map));
+    else parts.push(element("p", "no way is in use; a request finds one", "note"));
+    if (ring.trouble) parts.push(element("p", ring.trouble, "trouble"));
+    return parts;
+  });
+  const members = element("ul");
+  members.append(...map.members.map((member) => memberLine(member, map)));
+  $("map").replaceChildren(...shown, element("h2", "Nodes"), members);
+}
+
 async function loadModels() {
   try {
     const response = await fetch("/v1/models", { headers: headers() });
@@ -352,3 +443,6 @@ show();
 loadModels();
 look();
 setInterval(look, METRICS_MS);
+$("swarm").addEventListener("toggle", lookAtSwarm);
+lookAtSwarm();
+setInterval(lookAtSwarm, METRICS_MS);

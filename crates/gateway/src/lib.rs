@@ -34,6 +34,7 @@ mod reply;
 mod responses;
 mod sampling;
 mod server;
+mod swarm;
 mod tokens;
 mod tools;
 
@@ -41,3 +42,4 @@ pub use idempotency::KeptAnswers;
 pub use keys::{ApiKeys, KeysError};
 pub use models::{Load, Models, Offer, OpenError};
 pub use server::{Gateway, GatewayOptions, StartError};
+pub use swarm::{MapLayers, MapMember, MapRing, MapStage, SwarmMap};

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use shoal_base::{Generate, ModelCard};
 
+use crate::swarm::SwarmMap;
+
 /// Models by name. Called from threads that may block.
 pub trait Models: Send + Sync {
     /// Every model, the default one first.
@@ -14,6 +16,11 @@ pub trait Models: Send + Sync {
     /// # Errors
     /// There is no such model, or it cannot be loaded now.
     fn open(&self, name: &str) -> Result<Arc<dyn Generate>, OpenError>;
+
+    /// Who computes; `None` when that is this process alone.
+    fn map(&self) -> Option<SwarmMap> {
+        None
+    }
 }
 
 /// A model that can be asked for.

@@ -27,12 +27,13 @@ const POSTS: [Post; 7] = [
     ("/detokenize", "Ids to text", DETOKENIZE, &["tokens"]),
 ];
 
-const GETS: [(&str, &str); 7] = [
+const GETS: [(&str, &str); 8] = [
     ("/v1/models", "The models"),
     ("/health", "The process serves"),
     ("/health/ready", "Requests are welcome"),
     ("/health/generate", "The first model computes a token"),
     ("/metrics", "Counters for Prometheus"),
+    ("/swarm", "Who computes"),
     ("/version", "The version of the program"),
     ("/openapi.json", "This description"),
 ];

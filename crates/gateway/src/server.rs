@@ -25,11 +25,11 @@ use crate::metrics::{self, Metrics};
 use crate::models::Models;
 use crate::{
     catalog, chat, completions, console, embeddings, guard, health, messages, openapi, responses,
-    tokens,
+    swarm, tokens,
 };
 
 /// Every path there is.
-pub(crate) const PATHS: [&str; 18] = [
+pub(crate) const PATHS: [&str; 19] = [
     "/",
     "/console.css",
     "/console.js",
@@ -39,6 +39,7 @@ pub(crate) const PATHS: [&str; 18] = [
     "/health/ready",
     "/metrics",
     "/openapi.json",
+    "/swarm",
     "/version",
     "/tokenize",
     "/detokenize",
@@ -180,6 +181,7 @@ fn router(app: &Arc<App>) -> Router {
         .route("/health/ready", get(health::ready))
         .route("/metrics", get(metrics::show))
         .route("/openapi.json", get(openapi::show))
+        .route("/swarm", get(swarm::show))
         .route("/version", get(catalog::version))
         .route("/tokenize", post(tokens::tokenize))
         .route("/detokenize", post(tokens::detokenize))

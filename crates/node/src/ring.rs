@@ -73,6 +73,12 @@ impl RingHead {
         self.shared.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Requests that run or wait.
+    #[must_use]
+    pub fn open_requests(&self) -> usize {
+        self.shared.open.load(Ordering::Acquire)
+    }
+
     /// Takes one of the places for requests.
     fn take_place(&self) -> Result<(), GenerateError> {
         let more = |open: usize| (open < OPEN_MAX).then_some(open + 1);

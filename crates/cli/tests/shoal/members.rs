@@ -63,6 +63,13 @@ fn a_machine_that_joined_computes_for_the_one_that_invited_it() {
     let view = until(&b, &["swarm", "members"], |said| said["rings_served"] == 1);
     assert_eq!(view["members"].as_array().unwrap().len(), 2, "{view}");
 
+    let map = up.get("/swarm")["swarm"].clone();
+    assert_eq!(map["members"].as_array().unwrap().len(), 2, "{map}");
+    let stage = &map["rings"][0]["stages"][0];
+    assert_eq!((&stage["node"], &stage["first"]), (&json!(node), &json!(0)), "{map}");
+    assert!(stage["compute_ms"].as_f64().unwrap() > 0.0, "{map}");
+    assert_eq!(map["rings"][0]["trouble"], "", "{map}");
+
     a.run(&["up", "-m", "tiny"]).failed(1, "another process runs the node");
     let doctor = b.run(&["doctor", "--quick", "--json"]).succeeded().json();
     assert_eq!(doctor["swarm"]["not_in_a_ring_because"], json!([]), "{doctor}");

@@ -51,6 +51,14 @@ impl Running {
         ))
     }
 
+    /// Gets JSON.
+    pub(crate) fn get(&self, path: &str) -> Value {
+        let ask = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let mut text = String::new();
+        self.connect(&ask).read_to_string(&mut text).unwrap();
+        serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1).unwrap()
+    }
+
     /// Twelve tokens after a prompt: the head of the answer in small letters, and its body.
     pub(crate) fn complete(&self, prompt: &str) -> (String, Value) {
         let body = json!({ "model": "tiny", "prompt": prompt, "max_tokens": 12, "seed": 3 });

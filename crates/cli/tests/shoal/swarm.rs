@@ -198,5 +198,10 @@ fn up_over_two_processes_answers_as_one() {
         ["run", "-m", "tiny", "--raw", "once", "--max-tokens", "12", "--seed", "3", "--json"];
     let alone = home.run(&args).succeeded().json();
     assert_eq!(answer["choices"][0]["text"], alone["text"]);
+    let map = up.get("/swarm")["swarm"].clone();
+    assert_eq!(map["members"].as_array().unwrap().len(), 3, "this node and two: {map}");
+    let stages = map["rings"][0]["stages"].as_array().unwrap();
+    let cut: Vec<_> = stages.iter().map(|stage| (&stage["first"], &stage["last"])).collect();
+    assert_eq!(cut, [(&0.into(), &0.into()), (&1.into(), &1.into())]);
     up.end();
 }

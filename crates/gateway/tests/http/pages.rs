@@ -24,6 +24,7 @@ fn health_says_alive_ready_and_answering() {
     assert_eq!(server.get("/health/generate").json(), json!({ "status": "ok" }));
     assert_eq!(server.mock.requests.lock().unwrap().len(), 1);
     assert!(server.get("/version").json()["version"].is_string());
+    assert_eq!(server.get("/swarm").json(), json!({ "swarm": null }), "this process alone");
 }
 
 #[test]
