@@ -26,6 +26,7 @@ mod membership;
 mod node;
 mod peers;
 mod plan;
+mod relay;
 mod ring;
 mod speed;
 mod state;
@@ -37,8 +38,11 @@ pub use join::{Joined, create_swarm, join_swarm};
 pub use layers::{FetchParts, FetchProgress};
 pub use node::{HeadOptions, Node, NodeConfig, ServeOptions, node_of, serve_bytes};
 pub use plan::{PlanError, PlannedStage, StaticPlan};
+pub use relay::{Relay, nat_report};
 pub use ring::{RingHead, RingStatus};
-pub use shoal_net::PeerAddress;
+pub use shoal_net::{
+    NatKind, NatReport, PeerAddress, RelayCounts, RelayOptions, RelayState, RelayUrl, RelayUrlError,
+};
 pub use shoal_swarm::{
     JoinError, Misdeed, PeerFetch, PeerState, Plan, PlanError as NoPlan, PlanStage,
 };

@@ -10,6 +10,7 @@ use shoal_node::{Joined, create_swarm, join_swarm};
 
 use crate::control::{self, Request};
 use crate::failure::Failure;
+use crate::relays::Relays;
 use crate::session::Session;
 use crate::{models, output, progress, swarming};
 
@@ -68,6 +69,9 @@ pub(crate) struct JoinArgs {
     /// Address to ask from; any of this machine unless given
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:0")]
     from: SocketAddr,
+
+    #[command(flatten)]
+    relays: Relays,
 }
 
 /// Arguments of `shoal swarm revoke`.
@@ -114,7 +118,8 @@ fn create(session: &Session, args: &CreateArgs) -> Result<(), Failure> {
 fn join(session: &Session, args: &JoinArgs) -> Result<(), Failure> {
     let folder = swarming::folder(session)?;
     let busy = progress::busy("joining", session.json);
-    let joined = join_swarm(&folder, &args.ticket, &args.name, args.from)?;
+    let relays = args.relays.all(session);
+    let joined = join_swarm(&folder, &args.ticket, &args.name, args.from, &relays)?;
     busy.finish_and_clear();
     say(session, &joined, "`shoal up` asks it, `shoal serve` computes for it.")
 }
@@ -170,7 +175,7 @@ pub(crate) fn line(member: &Value) -> String {
     let word = |key: &str| member[key].as_str().unwrap_or("-");
     let reach = match (member["is_this"].as_bool(), member["is_connected"].as_bool()) {
         (Some(true), _) => "this node",
-        (_, Some(true)) => "connected",
+        (_, Some(true)) => member["way"].as_str().unwrap_or("connected"),
         _ => "not connected",
     };
     let trip = member["round_trip_ms"].as_f64();
