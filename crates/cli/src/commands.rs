@@ -8,6 +8,7 @@ pub(crate) mod eval;
 pub(crate) mod key;
 pub(crate) mod model;
 pub(crate) mod peers;
+pub(crate) mod relay;
 pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod service;

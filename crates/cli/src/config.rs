@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use shoal_node::{RelayUrl, RelayUrlError};
 
 use crate::failure::{Failure, at_path};
 
@@ -31,6 +32,9 @@ pub(crate) struct Config {
     pub(crate) hub_token: Option<SecretPlace>,
     /// PEM file with certificate authorities to trust instead of the usual ones.
     pub(crate) authorities_file: Option<PathBuf>,
+    /// Relays where others meet a node of this machine.
+    #[serde(default)]
+    pub(crate) relays: Vec<Relay>,
     /// Largest download.
     pub(crate) download_gib_max: Option<NonZeroUsize>,
     /// Longest silence of a server.
@@ -43,6 +47,19 @@ pub(crate) struct Config {
 pub(crate) enum SecretPlace {
     Environment(String),
     File(PathBuf),
+}
+
+/// A relay.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Relay(pub(crate) RelayUrl);
+
+impl TryFrom<String> for Relay {
+    type Error = RelayUrlError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse().map(Self)
+    }
 }
 
 impl TryFrom<String> for SecretPlace {
@@ -130,6 +147,9 @@ mod tests {
         assert_eq!(config.kv_cache_bytes(), Some(512 << 20));
         assert_eq!(config.hub_token, Some(SecretPlace::Environment("HUB".into())));
         assert_eq!(Config::parse("").unwrap(), Config::default());
+        let config = Config::parse("relays = [\"http://192.0.2.1:11410\"]").unwrap();
+        assert_eq!(config.relays[0].0.to_string(), "http://192.0.2.1:11410");
+        assert!(Config::parse("relays = [\"192.0.2.1:11410\"]").is_err());
         for wrong in ["thread = 2", "threads = 0", "threads = \"2\"", "hub_token = \"abc\"", "x"] {
             assert!(Config::parse(wrong).is_err(), "{wrong}");
         }

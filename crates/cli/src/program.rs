@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    bench, chat, completions, doctor, eval, key, model, peers, run, serve, service, swarm,
+    bench, chat, completions, doctor, eval, key, model, peers, relay, run, serve, service, swarm,
     tokenize, train, up,
 };
 use crate::failure::{Code, Failure};
@@ -38,6 +38,8 @@ enum Command {
     Plan(peers::PlanArgs),
     /// End the running node in order
     Leave(peers::LeaveArgs),
+    /// Relay packets of nodes that nobody can reach directly, without being able to read them
+    Relay(relay::Args),
     /// Print the node of a key, and make the key when there is none
     Key(key::Args),
     /// Keep `up` running with systemd
@@ -95,6 +97,7 @@ fn dispatch(program: Program) -> Result<ExitCode, Failure> {
         Command::Peers => peers::peers(&session),
         Command::Plan(args) => peers::plan(&session, &args),
         Command::Leave(args) => peers::leave(&session, &args),
+        Command::Relay(args) => relay::run(&session, &args),
         Command::Key(args) => key::run(&session, &args),
         Command::Service(command) => service::run(&session, &command),
         Command::Run(args) => run::run(&session, &args),

@@ -14,12 +14,14 @@ use shoal_base::Generate;
 use shoal_gateway::{MapMember, MapRing, Models, Offer, OpenError, SwarmMap};
 use shoal_model::package::Package;
 use shoal_node::{
-    HeadOptions, LayerRange, Node, NodeConfig, PeerAddress, PlannedStage, RingHead, StaticPlan,
+    HeadOptions, LayerRange, Node, NodeConfig, PeerAddress, PlannedStage, RelayUrl, RingHead,
+    StaticPlan,
 };
 
 use crate::failure::{Code, Failure};
 use crate::map;
 use crate::nodes::{self, Key, StageAt};
+use crate::relays;
 use crate::session::Session;
 
 /// A model and the name it is served under.
@@ -103,6 +105,7 @@ impl Split {
         session: &Session,
         models: &[Named],
         elsewhere: &Elsewhere,
+        relays: Vec<RelayUrl>,
     ) -> Result<Self, Failure> {
         let [(name, package)] = models else {
             return Err(Failure::usage("--stage serves one model"));
@@ -114,8 +117,10 @@ impl Split {
         let (stages, spares) = (planned(&elsewhere.stage)?, planned(&elsewhere.spare)?);
         let plan = StaticPlan::try_new(layer_count, stages, spares);
         let plan = plan.map_err(|error| Failure::usage(error.to_string()))?;
-        let config = NodeConfig::new(elsewhere.key.secret()?, elsewhere.listen_stages);
+        let mut config = NodeConfig::new(elsewhere.key.secret()?, elsewhere.listen_stages);
+        config.relays = relays;
         let node = Node::start(config)?;
+        relays::warn(&node.relays());
         let options = HeadOptions { threads: session.threads, ..HeadOptions::default() };
         let ring = Arc::new(node.head(package, name, plan, options)?);
         Ok(Self { rings: vec![(name.clone(), ring)], node, _stages: Vec::new() })

@@ -7,11 +7,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use shoal_base::{Digest, PackageId};
-use shoal_node::{MemberState, MemberView, NoPlan, Node, NodeId, Plan, SwarmRole, SwarmView};
+use shoal_node::{
+    MemberState, MemberView, NoPlan, Node, NodeId, Plan, RelayUrl, SwarmRole, SwarmView,
+};
 use shoal_store::{NodeFolder, Store};
 
 use crate::control::{self, Control, Request};
 use crate::failure::{Code, Failure};
+use crate::relays::{self, way};
 use crate::session::Session;
 
 /// Where a member listens unless told otherwise: this machine alone.
@@ -47,13 +50,16 @@ impl Member {
         session: &Session,
         listen: SocketAddr,
         upload_bytes_per_s: Option<u64>,
+        relays: Vec<RelayUrl>,
         ended: Sender<()>,
     ) -> Result<Self, Failure> {
         let folder = folder(session)?;
         let path = folder.control();
         let store = session.store()?.clone();
         let shared = Some(store.clone());
-        let node = Arc::new(Node::start_member(folder, listen, shared, upload_bytes_per_s)?);
+        let node = Node::start_member(folder, listen, shared, upload_bytes_per_s, relays)?;
+        relays::warn(&node.relays());
+        let node = Arc::new(node);
         let asked = Arc::clone(&node);
         let control = Control::start(path, move |request| {
             if matches!(request, Request::Leave {}) {
@@ -155,6 +161,7 @@ fn view(view: &SwarmView) -> Value {
         "certificate_s_left": seconds_left(view.expires_at_s),
         "revocations": view.revocation,
         "listens": view.sockets,
+        "relays": relays::json(&view.relays),
         "rings_served": view.leases,
         "members": view.members.iter().map(member).collect::<Vec<_>>(),
     })
@@ -180,6 +187,7 @@ fn member(member: &MemberView) -> Value {
         "addresses": member.addresses,
         "memory_free_bytes": member.memory_free_bytes,
         "round_trip_ms": member.round_trip.map(|time| time.as_secs_f64() * 1e3),
+        "way": way(member.is_relayed),
         "offers": offers.collect::<Vec<_>>(),
     })
 }
@@ -195,8 +203,6 @@ pub(crate) fn health(session: &Session) -> Result<Value, Failure> {
     }
     let mut said = control::ask(&session.home, &Request::Swarm {})?;
     said["is_running"] = json!(true);
-    // Neither is there yet: nodes reach each other directly or not at all.
-    said["relay"] = Value::Null;
     said["not_in_a_ring_because"] = json!(reasons(&said));
     Ok(said)
 }
@@ -238,18 +244,39 @@ pub(crate) fn health_lines(health: &Value) -> Vec<String> {
     let mut lines = Vec::new();
     if let (Some(swarm), Some(role)) = (health["swarm"].as_str(), health["role"].as_str()) {
         lines.push(format!("swarm          {swarm}, role {role}"));
-        lines.push(format!("listens        {}, no relay", words(&health["listens"]).join(", ")));
+        lines.push(format!("listens        {}", words(&health["listens"]).join(", ")));
+        lines.extend(relay_lines(&health["relays"]));
         lines.push(format!("rings served   {}", health["rings_served"]));
     }
     for member in health["members"].as_array().into_iter().flatten() {
         if let Some(ms) = member["round_trip_ms"].as_f64() {
             let node = member["node"].as_str().unwrap_or_default();
-            lines.push(format!("link           {node}, {ms:.2} ms"));
+            let way = member["way"].as_str().unwrap_or("not connected");
+            lines.push(format!("link           {node}, {ms:.2} ms, {way}"));
         }
     }
     let reasons = words(&health["not_in_a_ring_because"]).into_iter();
     lines.extend(reasons.map(|reason| format!("in no ring     {reason}")));
     lines
+}
+
+fn relay_lines(relays: &Value) -> Vec<String> {
+    let all = || relays.as_array().into_iter().flatten();
+    let is_met = all().any(|relay| relay["is_connected"] == true);
+    let line = |relay: &Value| {
+        let name = relay["relay"].as_str().unwrap_or_default();
+        let failure = relay["failure"].as_str().map_or(String::new(), |why| format!(": {why}"));
+        match (relay["is_connected"] == true, is_met) {
+            (true, _) => format!("relay          {name}, connected"),
+            (false, true) => format!("relay          {name}, not in use{failure}"),
+            (false, false) => format!("relay          {name}, not connected{failure}"),
+        }
+    };
+    let lines: Vec<String> = all().map(line).collect();
+    match lines.is_empty() {
+        true => vec!["relay          none, nothing is relayed".to_owned()],
+        false => lines,
+    }
 }
 
 fn plans(found: Result<&[Plan], &NoPlan>) -> Value {
@@ -260,6 +287,7 @@ fn plans(found: Result<&[Plan], &NoPlan>) -> Value {
                 "layers": [stage.layers.first, stage.layers.end - 1],
                 "compute_ms": stage.compute_s * 1e3,
                 "link_ms": stage.link_s * 1e3,
+                "way": way(stage.is_relayed),
             })
         });
         json!({
@@ -267,6 +295,7 @@ fn plans(found: Result<&[Plan], &NoPlan>) -> Value {
             "ring_ms": plan.law.ring_s * 1e3,
             "slowest_stage_ms": plan.law.slowest_s * 1e3,
             "return_ms": plan.return_s * 1e3,
+            "return_way": way(plan.return_is_relayed),
             "stages": stages.collect::<Vec<_>>(),
         })
     };

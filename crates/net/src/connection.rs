@@ -218,6 +218,14 @@ impl Sender {
         self.version
     }
 
+    /// Whether packets to the peer go over a relay at present.
+    #[must_use]
+    pub fn is_relayed(&self) -> bool {
+        let paths = self.shared.quic.paths();
+        let selected = paths.iter().find(|path| path.is_selected());
+        selected.or_else(|| paths.iter().next()).is_some_and(|path| path.is_relay())
+    }
+
     /// Queues a message. Never waits.
     ///
     /// # Errors

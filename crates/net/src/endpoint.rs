@@ -9,16 +9,19 @@ use std::time::Duration;
 use iroh::endpoint::{
     Connection as Quic, IdleTimeout, PortmapperConfig, QuicTransportConfig, VarInt, presets,
 };
-use iroh::{EndpointAddr, PublicKey, RelayMode};
+use iroh::{
+    EndpointAddr, NetReportConfig, PublicKey, RelayConfig, RelayMap, RelayMode, Watcher as _,
+};
+use iroh_relay::RelayQuicConfig;
 use shoal_wire::{CertificateChain, Hello, NodeId, Text, VersionRange};
 
 use crate::handshake::greet;
 use crate::limits::{
-    ALPN, CONNECTION_WINDOW, HANDSHAKE, IDLE, KEEP_ALIVE, PAYLOAD_BYTES_MAX, PROGRESS,
-    STREAM_WINDOW, STREAMS,
+    ALPN, CONNECTION_WINDOW, DISCOVERY_PORT, HANDSHAKE, IDLE, KEEP_ALIVE, PAYLOAD_BYTES_MAX,
+    PROGRESS, RELAY_FOR, RELAYS_MAX, STREAM_WINDOW, STREAMS,
 };
 use crate::upload::Upload;
-use crate::{Connection, NetError, PeerAddress};
+use crate::{Connection, NetError, PeerAddress, RelayUrl, tls};
 
 /// Name and version of the program, for people.
 const SOFTWARE: &str = concat!("shoal ", env!("CARGO_PKG_VERSION"));
@@ -47,7 +50,8 @@ impl fmt::Debug for SecretKey {
     }
 }
 
-/// How a node is on the network. Nothing is looked up, published or relayed.
+/// How a node is on the network. Nothing is looked up or published, and nothing is relayed but by
+/// relays that are named here.
 #[derive(Clone, Debug)]
 pub struct EndpointConfig {
     /// Its key.
@@ -60,6 +64,20 @@ pub struct EndpointConfig {
     pub progress: Duration,
     /// Most bytes per second to send, over all connections; `None`: no bound.
     pub upload_bytes_per_s: Option<u64>,
+    /// Where others can meet it, and where it meets others. Those that others name and this node
+    /// does not are not used.
+    pub relays: Vec<RelayUrl>,
+}
+
+/// A relay that a node named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayState {
+    /// Which.
+    pub relay: RelayUrl,
+    /// Whether this node can be met there now. Of several, the nearest is in use.
+    pub is_connected: bool,
+    /// What went wrong last.
+    pub failure: Option<String>,
 }
 
 impl EndpointConfig {
@@ -72,6 +90,7 @@ impl EndpointConfig {
             payload_bytes_max: PAYLOAD_BYTES_MAX,
             progress: PROGRESS,
             upload_bytes_per_s: None,
+            relays: Vec::new(),
         }
     }
 }
@@ -80,6 +99,7 @@ impl EndpointConfig {
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     inner: iroh::Endpoint,
+    relays: Arc<[RelayUrl]>,
     hello: Arc<RwLock<Hello>>,
     bounds: Bounds,
     upload: Arc<Upload>,
@@ -116,16 +136,21 @@ impl Arrival {
 }
 
 impl Endpoint {
-    /// Binds the socket.
+    /// Binds the socket, and waits a little for its relays.
     ///
     /// # Errors
-    /// The address is taken, or not of this machine.
+    /// The address is taken, or not of this machine, or there are too many relays.
     pub async fn bind(config: EndpointConfig) -> Result<Self, NetError> {
         let refuse = |source| NetError::Bind { address: config.listen, source };
+        if config.relays.len() > RELAYS_MAX {
+            return Err(NetError::Relays { got: config.relays.len(), limit: RELAYS_MAX });
+        }
         let builder = iroh::Endpoint::builder(presets::Minimal)
             .secret_key(config.key.0.clone())
             .alpns(vec![ALPN.to_vec()])
-            .relay_mode(RelayMode::Disabled)
+            .relay_mode(relay_mode(&config.relays))
+            .ca_tls_config(tls::authorities(&config.relays))
+            .net_report_config(net_report())
             .clear_address_lookup()
             .portmapper_config(PortmapperConfig::Disabled)
             .transport_config(transport())
@@ -142,7 +167,34 @@ impl Endpoint {
         let EndpointConfig { payload_bytes_max, progress, upload_bytes_per_s, .. } = config;
         let hello = Arc::new(RwLock::new(hello));
         let upload = Arc::new(Upload::new(upload_bytes_per_s));
-        Ok(Self { inner, hello, bounds: Bounds { payload_bytes_max, progress }, upload })
+        let (bounds, relays) = (Bounds { payload_bytes_max, progress }, config.relays.into());
+        let endpoint = Self { inner, relays, hello, bounds, upload };
+        if !endpoint.relays.is_empty() {
+            // A relay that is away is no reason not to start; whoever asks is told.
+            let _ = tokio::time::timeout(RELAY_FOR, endpoint.inner.online()).await;
+        }
+        Ok(endpoint)
+    }
+
+    /// Who and where it is, as far as that fits into a text of the protocol.
+    #[must_use]
+    pub fn address(&self) -> PeerAddress {
+        PeerAddress::fitting(self.node(), self.relays.to_vec(), self.sockets())
+    }
+
+    /// The relays it named, and whether it can be met there.
+    #[must_use]
+    pub fn relays(&self) -> Vec<RelayState> {
+        let all = self.inner.home_relay_status().get();
+        let state = |relay: &RelayUrl| {
+            let status = all.iter().find(|status| status.url() == relay.inner());
+            RelayState {
+                relay: relay.clone(),
+                is_connected: status.is_some_and(|status| status.is_connected()),
+                failure: status.and_then(|s| s.last_error()).map(|error| format!("{error:#}")),
+            }
+        };
+        self.relays.iter().map(state).collect()
     }
 
     /// Its node.
@@ -182,6 +234,11 @@ impl Endpoint {
         let key = PublicKey::from_bytes(&peer.0);
         let key = key.map_err(|error| refuse(io::Error::other(error)))?;
         let place = to.sockets.iter().fold(EndpointAddr::new(key), |a, s| a.with_ip_addr(*s));
+        let common = to.relays.iter().filter(|relay| self.relays.contains(relay));
+        let place = common.fold(place, |a, relay| a.with_relay_url(relay.inner().clone()));
+        if place.is_empty() {
+            return Err(NetError::NoWay { peer, has_relay: !to.relays.is_empty() });
+        }
         let quic = match tokio::time::timeout(HANDSHAKE, self.inner.connect(place, ALPN)).await {
             Ok(Ok(quic)) => quic,
             Ok(Err(error)) => return Err(refuse(io::Error::other(error))),
@@ -220,6 +277,24 @@ impl Endpoint {
             }
         }
     }
+}
+
+fn relay_mode(relays: &[RelayUrl]) -> RelayMode {
+    if relays.is_empty() {
+        return RelayMode::Disabled;
+    }
+    let config = |relay: &RelayUrl| {
+        let port = if relay.is_plain() { relay.port() } else { DISCOVERY_PORT };
+        RelayConfig::new(relay.inner().clone(), Some(RelayQuicConfig::new(port)))
+    };
+    RelayMode::Custom(relays.iter().map(config).collect::<RelayMap>())
+}
+
+/// What is asked of relays: the address of this node as they see it, and how far they are.
+fn net_report() -> NetReportConfig {
+    let mut config = NetReportConfig::minimal();
+    config.https_probes = true;
+    config
 }
 
 /// Closes a connection with the number of the fault, if there is one to tell.

@@ -27,6 +27,26 @@ pub enum NetError {
         /// What the system says.
         source: io::Error,
     },
+    /// More relays than an address has room for.
+    #[error("{got} relays, limit {limit}")]
+    Relays {
+        /// How many.
+        got: usize,
+        /// How many are allowed.
+        limit: usize,
+    },
+    /// There is no place to connect to that this node may use.
+    #[error(
+        "no way to {peer} is known{}",
+        if *has_relay { ": it is behind a relay that this node does not use, see --relay" }
+        else { "" }
+    )]
+    NoWay {
+        /// Who.
+        peer: NodeId,
+        /// Whether it named a relay.
+        has_relay: bool,
+    },
     /// Nobody with this key answers there.
     #[error("connecting to {peer}: {source}")]
     Connect {
@@ -141,6 +161,7 @@ impl NetError {
     pub fn blame(&self) -> Blame {
         match self {
             Self::Bind { .. } | Self::Multicast { .. } => Blame::Local,
+            Self::Relays { .. } | Self::NoWay { .. } => Blame::Local,
             Self::Wire { source, .. } => source.blame(),
             Self::TurnedAway { .. } => Blame::Caller,
             _ => Blame::Peer,

@@ -118,7 +118,7 @@ fn address(service: &ResolvedService) -> Option<PeerAddress> {
     let sockets: Vec<SocketAddr> =
         places.into_iter().map(|ip| SocketAddr::new(ip, service.port)).collect();
     let is_somewhere = service.port > 0 && !sockets.is_empty();
-    is_somewhere.then_some(PeerAddress { node: NodeId(node.0), sockets })
+    is_somewhere.then_some(PeerAddress { node: NodeId(node.0), sockets, relays: Vec::new() })
 }
 
 #[cfg(test)]

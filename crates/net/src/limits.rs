@@ -42,6 +42,17 @@ pub const RECEIVED_BLOBS: usize = 2;
 /// Connections that are being set up at once.
 pub const ACCEPTING_MAX: usize = 64;
 
+/// Relays a node names at most, so that its address has room for its sockets.
+pub const RELAYS_MAX: usize = 2;
+/// How long a node that starts waits for a relay before it goes on without.
+pub const RELAY_FOR: Duration = Duration::from_secs(5);
+/// How often a relay looks for free ports that lie side by side.
+pub const RELAY_BIND_TRIES: usize = 16;
+/// Where a relay with a certificate says how a node looks from outside, by custom.
+pub const DISCOVERY_PORT: u16 = 7842;
+/// How long such an answer may take.
+pub const MIRROR: Duration = Duration::from_secs(3);
+
 /// Bytes of memory taken at once for what has not arrived yet.
 pub const READ_STEP: usize = 64 << 10;
 /// Most bytes after a frame header, unless configured otherwise.

@@ -35,7 +35,7 @@ async fn endpoint(seed: u8) -> Endpoint {
 }
 
 fn place(endpoint: &Endpoint) -> PeerAddress {
-    PeerAddress { node: endpoint.node(), sockets: endpoint.sockets() }
+    endpoint.address()
 }
 
 /// Two honest ends.

@@ -108,7 +108,7 @@ fn bare_link(count: u64) -> f64 {
             Endpoint::bind(config).await.expect("loopback has free ports")
         };
         let (a, b) = (bind(1).await, bind(2).await);
-        let to = PeerAddress { node: b.node(), sockets: b.sockets() };
+        let to = b.address();
         let accepted = async { b.accept().await.expect("it is open").greet().await };
         let (ours, theirs) = tokio::join!(a.connect(&to), accepted);
         let (sender, _kept) = ours.expect("it connects").split();

@@ -1,7 +1,6 @@
 //! Where nodes are: what the owner said, and what nodes said about themselves.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use shoal_net::PeerAddress;
@@ -70,10 +69,15 @@ impl Book {
     /// Every place where a peer may be, what it said last first.
     pub(crate) fn address(&self, node: NodeId) -> Option<PeerAddress> {
         let said = self.members.get(node).into_iter().flat_map(|d| d.addresses.iter());
-        let mut sockets: Vec<SocketAddr> = said.filter_map(|text| text.parse().ok()).collect();
-        let known = self.known.get(&node);
-        sockets.extend(known.into_iter().flat_map(|known| &known.sockets));
-        (!sockets.is_empty()).then_some(PeerAddress { node, sockets })
+        let mut address = PeerAddress::nowhere(node);
+        // Nodes of later versions may have places of kinds that this one does not know.
+        for text in said {
+            address.add(text);
+        }
+        if let Some(known) = self.known.get(&node) {
+            address.extend(known);
+        }
+        (address.count() > 0).then_some(address)
     }
 
     /// Whether a peer may ask for leases.
@@ -104,11 +108,13 @@ impl Book {
     pub(crate) fn describe(
         &mut self,
         about: About,
-        sockets: &[SocketAddr],
+        address: &PeerAddress,
         now: Moment,
     ) -> Signed<Descriptor> {
         self.sequence += 1;
-        let addresses = sockets.iter().filter_map(|s| Text::try_new(&s.to_string()).ok());
+        let relays = address.relays.iter().map(ToString::to_string);
+        let places = address.sockets.iter().map(ToString::to_string).chain(relays);
+        let addresses = places.filter_map(|place| Text::try_new(&place).ok());
         let signed = self.key.sign(Descriptor {
             node: self.key.id(),
             sequence: self.sequence,

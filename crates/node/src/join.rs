@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use shoal_net::{Connection, Endpoint, EndpointConfig, Incoming, PeerAddress, SecretKey};
+use shoal_net::{Connection, Endpoint, EndpointConfig, Incoming, PeerAddress, RelayUrl, SecretKey};
 use shoal_store::NodeFolder;
 use shoal_swarm::{Gate, Issuer, JoinError, NodeKey, own_certificate, verify};
 use shoal_wire::limits::{ADDRESSES_MAX, TEXT_BYTES_MAX};
@@ -53,7 +53,8 @@ pub fn create_swarm(folder: &NodeFolder, name: &str) -> Result<Joined, NodeError
     Ok(Joined::of(&state))
 }
 
-/// Joins a swarm with a ticket. Asks the member that signed it, and nobody else.
+/// Joins a swarm with a ticket. Asks the member that signed it, and nobody else; over a relay that
+/// is among `relays` if there is no other way.
 ///
 /// # Errors
 /// The folder is in a swarm already, the text is no ticket, or why the member refused.
@@ -62,6 +63,7 @@ pub fn join_swarm(
     ticket: &str,
     name: &str,
     listen: SocketAddr,
+    relays: &[RelayUrl],
 ) -> Result<Joined, NodeError> {
     let name = name_of(name)?;
     check_free(folder)?;
@@ -71,7 +73,9 @@ pub fn join_swarm(
     let secret = folder.secret()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let exchange = async {
-        let endpoint = Endpoint::bind(EndpointConfig::new(SecretKey::new(&secret), listen)).await?;
+        let config = EndpointConfig::new(SecretKey::new(&secret), listen);
+        let config = EndpointConfig { relays: relays.to_vec(), ..config };
+        let endpoint = Endpoint::bind(config).await?;
         let asked = tokio::time::timeout(JOIN_FOR, ask(&endpoint, &inviter, &ticket)).await;
         endpoint.close().await;
         asked.unwrap_or(Err(NodeError::Silent { limit: JOIN_FOR }))

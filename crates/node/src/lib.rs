@@ -27,6 +27,7 @@ mod node;
 mod pairing;
 mod peers;
 mod plan;
+mod relay;
 mod ring;
 mod speed;
 mod state;
@@ -39,8 +40,11 @@ pub use layers::{FetchParts, FetchProgress};
 pub use node::{HeadOptions, Node, NodeConfig, ServeOptions, node_of, serve_bytes};
 pub use pairing::{Pairing, PairingCode, PairingError, is_invited, pair};
 pub use plan::{PlanError, PlannedStage, StaticPlan};
+pub use relay::{Relay, nat_report};
 pub use ring::{RingHead, RingStatus};
-pub use shoal_net::PeerAddress;
+pub use shoal_net::{
+    NatKind, NatReport, PeerAddress, RelayCounts, RelayOptions, RelayState, RelayUrl, RelayUrlError,
+};
 pub use shoal_swarm::{
     JoinError, Misdeed, PeerFetch, PeerState, Plan, PlanError as NoPlan, PlanStage,
 };

@@ -98,11 +98,11 @@ impl Links {
     }
 
     /// What a descriptor says: the nearest ones, ascending by peer. Loss cannot be seen on streams
-    /// that repeat what is lost, and no relay is used.
-    pub(crate) fn list(&self) -> List<Link, LINKS_MAX> {
+    /// that repeat what is lost.
+    pub(crate) fn list(&self, is_relayed: impl Fn(NodeId) -> bool) -> List<Link, LINKS_MAX> {
         let least = |(peer, measured): (&NodeId, &Measured)| {
             let rtt_us = *measured.samples_us.iter().min()?;
-            Some(Link { peer: *peer, rtt_us, loss_ppm: 0, is_relayed: false })
+            Some(Link { peer: *peer, rtt_us, loss_ppm: 0, is_relayed: is_relayed(*peer) })
         };
         let mut links: Vec<Link> = self.by_peer.iter().filter_map(least).collect();
         links.sort_by_key(|link| link.rtt_us);
@@ -129,7 +129,8 @@ mod tests {
         assert!(links.answered(a, first.nonce, None, later).is_none(), "a second time");
         links.answered(a, next.nonce, None, later + Duration::from_micros(300));
         assert_eq!(links.round_trip(a), Some(Duration::from_micros(300)), "the least counts");
-        assert_eq!(links.list().len(), 1);
+        let list = links.list(|peer| peer == a);
+        assert!(list.len() == 1 && list[0].is_relayed && !links.list(|_| false)[0].is_relayed);
         assert_eq!(links.due(start + PING_EVERY + PING_FOR).len(), 2);
         links.forget(a);
         assert_eq!(links.round_trip(a), None);

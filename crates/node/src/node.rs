@@ -12,7 +12,7 @@ use shoal_base::PackageId;
 use shoal_engine::{Head, Intake, LoadError, Stage};
 use shoal_kernels::{Isa, Kernels};
 use shoal_model::package::{BlobKind, Package};
-use shoal_net::{Endpoint, EndpointConfig, PeerAddress, SecretKey};
+use shoal_net::{Endpoint, EndpointConfig, PeerAddress, RelayState, RelayUrl, SecretKey};
 use shoal_store::{NodeFolder, Store};
 use shoal_swarm::{
     HeadPolicy, ModelShape, Moment, NodeKey, Speculation, StageConfig, Uploads, Want,
@@ -56,6 +56,8 @@ pub struct NodeConfig {
     pub store: Option<Store>,
     /// Most bytes per second to send; `None`: no bound.
     pub upload_bytes_per_s: Option<u64>,
+    /// Relays where others meet this node; nothing is relayed by others than these.
+    pub relays: Vec<RelayUrl>,
     /// How to serve layers that a head asks this node to prepare; `None` refuses.
     pub prepare: Option<ServeOptions>,
 }
@@ -73,6 +75,7 @@ impl NodeConfig {
             stage,
             store: None,
             upload_bytes_per_s: None,
+            relays: Vec::new(),
             prepare: None,
         }
     }
@@ -171,13 +174,14 @@ impl Node {
         listen: SocketAddr,
         store: Option<Store>,
         upload_bytes_per_s: Option<u64>,
+        relays: Vec<RelayUrl>,
     ) -> Result<Self, NodeError> {
         let state = State::read(&folder)?.ok_or(NodeError::NoMember)?;
         let secret = folder.secret()?;
         // A head has its share of the caches, as others want theirs.
         let stage = StageConfig::default();
-        let config =
-            NodeConfig { stage, store, upload_bytes_per_s, ..NodeConfig::new(secret, listen) };
+        let config = NodeConfig::new(secret, listen);
+        let config = NodeConfig { stage, store, upload_bytes_per_s, relays, ..config };
         Self::begin(config, Some((folder, state)))
     }
 
@@ -199,11 +203,11 @@ impl Node {
             None => None,
         };
         let upload_bytes_per_s = config.upload_bytes_per_s;
-        let endpoint =
-            EndpointConfig { upload_bytes_per_s, ..EndpointConfig::new(secret, config.listen) };
+        let endpoint = EndpointConfig::new(secret, config.listen);
+        let endpoint = EndpointConfig { upload_bytes_per_s, relays: config.relays, ..endpoint };
         let endpoint = Endpoint::bind(endpoint);
         let endpoint = runtime.block_on(endpoint)?;
-        let address = PeerAddress { node: endpoint.node(), sockets: endpoint.sockets() };
+        let address = endpoint.address();
         let (events, arrived) = mpsc::channel(ARRIVED_QUEUE);
         let (jobs, todo) = channel();
         let computed = commands.clone();
@@ -235,6 +239,12 @@ impl Node {
     #[must_use]
     pub fn address(&self) -> &PeerAddress {
         &self.address
+    }
+
+    /// The relays it named, and whether it can be met there now.
+    #[must_use]
+    pub fn relays(&self) -> Vec<RelayState> {
+        self.endpoint.relays()
     }
 
     /// Loads layers of a package and serves them to those who may use this node.

@@ -1,9 +1,10 @@
 //! Connections by node: made when something is to be sent, kept, and given up.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 
-use shoal_net::{Connection, Endpoint, Incoming, NetError, PeerAddress, Receiver, Sender};
+use shoal_net::{
+    Connection, Endpoint, Incoming, NetError, PeerAddress, Receiver, RelayState, Sender,
+};
 use shoal_swarm::Moment;
 use shoal_wire::{CertificateChain, FaultCode, Frame, Message, NodeId};
 use tokio::sync::mpsc;
@@ -203,9 +204,19 @@ impl Peers {
         self.endpoint.introduce(Some(certificate), revocation);
     }
 
-    /// Where this node listens.
-    pub(crate) fn sockets(&self) -> Vec<SocketAddr> {
-        self.endpoint.sockets()
+    /// Who and where this node is.
+    pub(crate) fn address(&self) -> PeerAddress {
+        self.endpoint.address()
+    }
+
+    /// The relays of this node.
+    pub(crate) fn relays(&self) -> Vec<RelayState> {
+        self.endpoint.relays()
+    }
+
+    /// Whether packets to a peer go over a relay at present, if there is a connection.
+    pub(crate) fn is_relayed(&self, node: NodeId) -> Option<bool> {
+        self.sender(node).map(|sender| sender.is_relayed())
     }
 
     fn dial(&mut self, address: PeerAddress) {

@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     fn stage(node: u8, first: u16, end: u16) -> PlannedStage {
-        let peer = PeerAddress { node: NodeId([node; 32]), sockets: Vec::new() };
+        let peer = PeerAddress::nowhere(NodeId([node; 32]));
         PlannedStage { peer, layers: LayerRange { first, end } }
     }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use shoal_base::PackageId;
+use shoal_net::RelayState;
 use shoal_wire::{LayerRange, MemberState, NodeId, SwarmRole};
 
 /// A swarm as one of its members sees it.
@@ -25,6 +26,8 @@ pub struct SwarmView {
     pub revocation: u64,
     /// Where it listens.
     pub sockets: Vec<SocketAddr>,
+    /// Relays it named.
+    pub relays: Vec<RelayState>,
     /// Everybody it knows, itself included.
     pub members: Vec<MemberView>,
     /// Rings that use this node.
@@ -52,6 +55,8 @@ pub struct MemberView {
     pub memory_free_bytes: u64,
     /// Measured from here.
     pub round_trip: Option<Duration>,
+    /// Whether its packets go over a relay now, if there is a connection.
+    pub is_relayed: Option<bool>,
     /// Layers it computes.
     pub offers: Vec<OfferView>,
 }

@@ -1,6 +1,6 @@
 //! How far apart nodes are: measured links, and places in a space of round trips for the others.
 
-use shoal_wire::{Coordinate, Descriptor};
+use shoal_wire::{Coordinate, Descriptor, Link};
 
 use crate::limits;
 
@@ -75,14 +75,9 @@ pub fn distance_us(from: &Descriptor, to: &Descriptor) -> u32 {
     if from.node == to.node {
         return 0;
     }
-    let link = |a: &Descriptor, b: &Descriptor| {
-        let index = a.links.binary_search_by_key(&b.node, |link| link.peer).ok()?;
-        let link = &a.links[index];
+    if let Some(link) = measured(from, to) {
         let relay = if link.is_relayed { limits::RELAY_US } else { 0 };
-        Some((link.rtt_us / 2).saturating_add(relay))
-    };
-    if let Some(measured) = link(from, to).or_else(|| link(to, from)) {
-        return measured;
+        return (link.rtt_us / 2).saturating_add(relay);
     }
     let is_placed = |coordinate: &Coordinate| coordinate.height_us > 0;
     if !is_placed(&from.coordinate) || !is_placed(&to.coordinate) {
@@ -93,6 +88,21 @@ pub fn distance_us(from: &Descriptor, to: &Descriptor) -> u32 {
     let flat = norm(std::array::from_fn(|axis| a[axis] - b[axis]));
     let heights = f64::from(from.coordinate.height_us) + f64::from(to.coordinate.height_us);
     ((flat + heights) / 2.0).min(f64::from(u32::MAX)) as u32
+}
+
+/// Whether packets between two nodes go over a relay, if one of them is connected to the other and
+/// says so. A node and itself need no way.
+pub(crate) fn is_relayed(from: &Descriptor, to: &Descriptor) -> Option<bool> {
+    measured(from, to).map(|link| link.is_relayed)
+}
+
+/// What one of two nodes says about the link between them, the first one if both do.
+fn measured<'a>(from: &'a Descriptor, to: &'a Descriptor) -> Option<&'a Link> {
+    let link = |a: &'a Descriptor, b: &Descriptor| {
+        let index = a.links.binary_search_by_key(&b.node, |link| link.peer).ok()?;
+        Some(&a.links[index])
+    };
+    link(from, to).or_else(|| link(to, from))
 }
 
 #[cfg(test)]

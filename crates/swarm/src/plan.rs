@@ -44,6 +44,8 @@ pub struct PlanStage {
     pub compute_s: f64,
     /// The way to it, in seconds.
     pub link_s: f64,
+    /// Whether that way goes over a relay, if it is in use and one of its ends says so.
+    pub is_relayed: Option<bool>,
     /// What has to be fetched before it can start.
     pub bytes_to_move: u64,
 }
@@ -55,6 +57,8 @@ pub struct Plan {
     pub stages: Vec<PlanStage>,
     /// The way back to the head, in seconds.
     pub return_s: f64,
+    /// Whether it goes over a relay.
+    pub return_is_relayed: Option<bool>,
     /// What the speed follows from.
     pub law: Law,
     /// Predicted.
@@ -80,7 +84,8 @@ impl Plan {
         let law = Law { slowest_s, ring_s: links + computing, speculation };
         let bytes_to_move = stages.iter().map(|stage| stage.bytes_to_move).sum();
         let tokens_per_s = law.tokens_per_s();
-        Self { stages, return_s, law, tokens_per_s, bytes_to_move, move_s }
+        let return_is_relayed = None;
+        Self { stages, return_s, return_is_relayed, law, tokens_per_s, bytes_to_move, move_s }
     }
 
     /// What plans are compared by: seconds for a horizon of tokens, fetching included.

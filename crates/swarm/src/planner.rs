@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use shoal_wire::{Descriptor, LayerRange, MemberState, NodeId, Offer, RouteStage, duties};
 
+use crate::links::is_relayed;
 use crate::{
     Members, ModelShape, Plan, PlanError, PlanStage, Random, Speculation, Want, distance_us, limits,
 };
@@ -237,6 +238,7 @@ impl<'a> Planner<'a> {
             layers,
             compute_s: candidate.layer_s * f64::from(layers.count()),
             link_s: f64::from(link_us) / 1e6,
+            is_relayed: None,
             bytes_to_move: u64::from(candidate.missing(layers)) * self.model.layer_bytes,
         }
     }
@@ -245,7 +247,16 @@ impl<'a> Planner<'a> {
         let last = partial.stages.last().and_then(|stage| self.members.get(stage.node));
         let back_us = last.map_or(0, |last| distance_us(last, self.head));
         let back_s = f64::from(back_us) / 1e6;
-        Plan::new(partial.stages, back_s, partial.move_s, self.want.speculation)
+        let mut plan = Plan::new(partial.stages, back_s, partial.move_s, self.want.speculation);
+        let mut before = self.head;
+        for stage in &mut plan.stages {
+            if let Some(member) = self.members.get(stage.node) {
+                stage.is_relayed = is_relayed(before, member);
+                before = member;
+            }
+        }
+        plan.return_is_relayed = is_relayed(before, self.head);
+        plan
     }
 
     /// Compares partial plans by their time per layer, as they reach different layers.

@@ -8,8 +8,9 @@ use shoal_store::{Health, Store};
 
 use crate::config;
 use crate::failure::{Code, Failure};
+use crate::relays::Relays;
 use crate::session::Session;
-use crate::{interrupt, measure, memory, output, swarming};
+use crate::{interrupt, measure, memory, nat, output, swarming};
 
 /// Arguments of `shoal doctor`.
 #[derive(Debug, clap::Args)]
@@ -33,6 +34,9 @@ pub(crate) struct Args {
     /// Do not measure the memory, which takes a GiB of it and a few seconds
     #[arg(long)]
     quick: bool,
+
+    #[command(flatten)]
+    relays: Relays,
 }
 
 /// Runs the command. What is wrong gives the exit code for bad input.
@@ -50,6 +54,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
     let isas: Vec<&str> = Isa::available().map(Isa::name).collect();
     let config = session.home.join(config::FILE_NAME);
     let swarm = swarming::health(session)?;
+    let nat = nat::look(&args.relays.all(session))?;
     let report = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "isa": Isa::choose()?.name(),
@@ -65,6 +70,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
         "imports_running": health.imports,
         "download_bytes": health.download_bytes,
         "free_bytes": health.free_bytes,
+        "nat": nat,
         "swarm": swarm,
         "repairs": done,
         "problems": problems,
@@ -73,6 +79,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
         true => output::json(&report)?,
         false => {
             print(&report)?;
+            nat::lines(&nat).iter().try_for_each(|line| output::line(line))?;
             swarming::health_lines(&swarm).iter().try_for_each(|line| output::line(line))?;
             done.drain(..).try_for_each(|line| output::line(&format!("repaired       {line}")))?;
             problems.iter().try_for_each(|line| output::line(&format!("PROBLEM        {line}")))?;

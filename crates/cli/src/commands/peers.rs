@@ -63,6 +63,7 @@ pub(crate) fn plan(session: &Session, args: &PlanArgs) -> Result<ExitCode, Failu
 /// A plan: the speed, and what it follows from.
 fn text(plan: &Value) -> String {
     let number = |value: &Value| value.as_f64().unwrap_or_default();
+    let way = |value: &Value| value.as_str().map_or(String::new(), |way| format!(" {way}"));
     let mut text = format!(
         "{:.1} tokens/s: once around the ring takes {:.2} ms, the slowest stage {:.2} ms\n",
         number(&plan["tokens_per_s"]),
@@ -72,14 +73,16 @@ fn text(plan: &Value) -> String {
     for stage in plan["stages"].as_array().into_iter().flatten() {
         let (node, layers) = (stage["node"].as_str().unwrap_or_default(), &stage["layers"]);
         text += &format!(
-            "  link {:.2} ms, layers {}-{} in {:.2} ms on {node}\n",
+            "  link {:.2} ms{}, layers {}-{} in {:.2} ms on {node}\n",
             number(&stage["link_ms"]),
+            way(&stage["way"]),
             layers[0],
             layers[1],
             number(&stage["compute_ms"]),
         );
     }
-    text += &format!("  link {:.2} ms back\n", number(&plan["return_ms"]));
+    let (back, way) = (number(&plan["return_ms"]), way(&plan["return_way"]));
+    text += &format!("  link {back:.2} ms back{way}\n");
     text
 }
 

@@ -17,6 +17,7 @@ use shoal_node::{LayerRange, Node, NodeConfig, NodeId, PeerAddress, ServeOptions
 use crate::failure::{Code, Failure};
 use crate::models::{self, ModelName};
 use crate::nodes::{self, Key, Span};
+use crate::relays::{self, Relays};
 use crate::session::Session;
 use crate::swarming::{self, Member};
 use crate::{interrupt, layers, memory, output, progress};
@@ -62,6 +63,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NODE@ADDRESS")]
     from: Vec<PeerAddress>,
 
+    #[command(flatten)]
+    relays: Relays,
+
     /// Tokens kept for all requests together
     #[arg(long, value_name = "N", default_value_t = ServeOptions::default().cache_tokens)]
     cache_tokens: u32,
@@ -91,7 +95,7 @@ impl FromStr for Layers {
 
 /// A node that may use this one.
 #[derive(Clone, Copy, Debug)]
-struct HeadId(NodeId);
+pub(crate) struct HeadId(pub(crate) NodeId);
 
 impl FromStr for HeadId {
     type Err = &'static str;
@@ -186,7 +190,10 @@ fn start(session: &Session, args: &Args, ended: Sender<()>) -> Result<Serving, F
         config.heads = args.head.iter().map(|head| head.0).collect();
         config.store = Some(session.store()?.clone());
         config.upload_bytes_per_s = upload_bytes_per_s;
-        return Ok(Serving::Named(Box::new(Node::start(config)?)));
+        config.relays = args.relays.all(session);
+        let node = Node::start(config)?;
+        relays::warn(&node.relays());
+        return Ok(Serving::Named(Box::new(node)));
     }
     if args.key.is_given() {
         return Err(Failure::usage("--key is for --head; a member has the key of its data folder"));
@@ -196,7 +203,8 @@ fn start(session: &Session, args: &Args, ended: Sender<()>) -> Result<Serving, F
                        who may ask with --head NODE";
         return Err(Failure::usage(message));
     }
-    let member = Member::start(session, args.listen, upload_bytes_per_s, ended);
+    let relays = args.relays.all(session);
+    let member = Member::start(session, args.listen, upload_bytes_per_s, relays, ended);
     member.map(Serving::Member)
 }
 
@@ -250,7 +258,11 @@ fn say(session: &Session, node: &Node, layers: LayerRange) -> Result<(), Failure
     let address = node.address().to_string();
     let (first, last) = (layers.first, layers.end - 1);
     match session.json {
-        true => output::json(&json!({ "node": address, "layers": [first, last] })),
+        true => output::json(&json!({
+            "node": address,
+            "layers": [first, last],
+            "relays": relays::json(&node.relays()),
+        })),
         false => output::text(&format!("node    {address}\nlayers  {first}-{last}\n")),
     }
 }

@@ -13,6 +13,7 @@ use shoal_node::{
 
 use crate::control::{self, Request};
 use crate::failure::Failure;
+use crate::relays::Relays;
 use crate::session::Session;
 use crate::{interrupt, models, output, progress, swarming};
 
@@ -89,6 +90,9 @@ pub(crate) struct JoinArgs {
     /// Address to ask from; any of this machine unless given
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:0")]
     from: SocketAddr,
+
+    #[command(flatten)]
+    relays: Relays,
 }
 
 /// Arguments of `shoal swarm revoke`.
@@ -149,7 +153,8 @@ fn join(session: &Session, args: &JoinArgs) -> Result<(), Failure> {
         }
     };
     let busy = progress::busy("joining", session.json);
-    let joined = join_swarm(&folder, &ticket, &args.name, args.from)?;
+    let relays = args.relays.all(session);
+    let joined = join_swarm(&folder, &ticket, &args.name, args.from, &relays)?;
     busy.finish_and_clear();
     say(session, &joined, "`shoal up` asks it, `shoal serve` computes for it.")
 }
@@ -254,7 +259,7 @@ pub(crate) fn line(member: &Value) -> String {
     let word = |key: &str| member[key].as_str().unwrap_or("-");
     let reach = match (member["is_this"].as_bool(), member["is_connected"].as_bool()) {
         (Some(true), _) => "this node",
-        (_, Some(true)) => "connected",
+        (_, Some(true)) => member["way"].as_str().unwrap_or("connected"),
         _ => "not connected",
     };
     let trip = member["round_trip_ms"].as_f64();

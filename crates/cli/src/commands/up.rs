@@ -16,6 +16,7 @@ use crate::failure::{Code, Failure};
 use crate::import::name_of;
 use crate::kept::Kept;
 use crate::over_swarm::{Choice, OverSwarm};
+use crate::relays::Relays;
 use crate::serving::OnDemand;
 use crate::session::Session;
 use crate::split::{Elsewhere, Split};
@@ -71,6 +72,8 @@ pub(crate) struct Args {
     /// In a swarm: address and port to listen on for other nodes; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value_t = swarming::LISTEN)]
     swarm_listen: SocketAddr,
+    #[command(flatten)]
+    relays: Relays,
     #[command(flatten)]
     elsewhere: Elsewhere,
 
@@ -196,7 +199,8 @@ impl Served {
         let is_elsewhere = args.elsewhere.is_used()?;
         let is_split = is_elsewhere || args.nodes.is_some();
         if !is_split && args.route != Choice::Here && swarming::is_member(session) {
-            let member = Member::start(session, args.swarm_listen, None, ended)?;
+            let relays = args.relays.all(session);
+            let member = Member::start(session, args.swarm_listen, None, relays, ended)?;
             let options = models::engine_options(session, args.kv_cache_mib)?;
             let models = OverSwarm::start(session, member, packages, options, args.route)?;
             let first = models.first();
@@ -206,8 +210,14 @@ impl Served {
             let message = "this data folder is in no swarm: join one with `shoal swarm join`";
             return Err(Failure::usage(message));
         }
+        if args.relays.is_given() && !is_elsewhere {
+            return Err(Failure::usage("--relay is for a swarm, or for --stage"));
+        }
         let split = match args.nodes {
-            _ if is_elsewhere => Some(Split::over(session, &packages, &args.elsewhere)?),
+            _ if is_elsewhere => {
+                let relays = args.relays.all(session);
+                Some(Split::over(session, &packages, &args.elsewhere, relays)?)
+            }
             Some(count) => Some(Split::start(session, &packages, count.get())?),
             None => None,
         };

@@ -10,8 +10,11 @@ mod measures;
 mod members;
 #[cfg(target_os = "linux")]
 mod netlab;
+#[cfg(target_os = "linux")]
+mod netlab_relay;
 mod pulls;
 mod real_models;
+mod relay;
 mod running;
 mod runs;
 mod service;

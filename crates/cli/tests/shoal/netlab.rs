@@ -27,33 +27,33 @@ struct Scene {
 
 /// What a client is to do.
 #[derive(Clone)]
-struct Ask {
+pub(crate) struct Ask {
     prompt: String,
     seed: u64,
     tokens: u32,
 }
 
 /// What a client saw.
-struct Answer {
-    text: String,
+pub(crate) struct Answer {
+    pub(crate) text: String,
     /// The longest time between two events.
     pause: Duration,
-    took: Duration,
+    pub(crate) took: Duration,
 }
 
-fn ask(seed: u64) -> Ask {
+pub(crate) fn ask(seed: u64) -> Ask {
     Ask { prompt: "Once upon a time, there was".to_owned(), seed, tokens: TOKENS }
 }
 
 /// A prompt of about so many tokens.
-fn long_ask(seed: u64, words: usize) -> Ask {
+pub(crate) fn long_ask(seed: u64, words: usize) -> Ask {
     let story = ["The", "little", "cat", "sat", "in", "the", "big", "garden", "and", "played"];
     let words: Vec<_> = story.iter().cycle().take(words).copied().collect();
     Ask { prompt: words.join(" "), ..ask(seed) }
 }
 
 /// What one process answers.
-fn alone(home: &Home, ask: &Ask) -> String {
+pub(crate) fn alone(home: &Home, ask: &Ask) -> String {
     let (tokens, seed) = (ask.tokens.to_string(), ask.seed.to_string());
     let args = ["run", "--raw", &ask.prompt, "--max-tokens", &tokens, "--seed", &seed, "--json"];
     let answer = home
@@ -71,7 +71,7 @@ fn first_line(process: &mut Process) -> Value {
     serde_json::from_str(&line).unwrap()
 }
 
-fn spawn(home: &Home, node: &Node, arguments: &[&str]) -> (Process, Value) {
+pub(crate) fn spawn(home: &Home, node: &Node, arguments: &[&str]) -> (Process, Value) {
     let mut command = node.command(env!("CARGO_BIN_EXE_shoal"));
     command.args(arguments).args(["--json", "--threads", "1"]).env("SHOAL_HOME", home.data(""));
     command.stdout(Stdio::piped());
@@ -149,40 +149,46 @@ impl Scene {
     }
 
     /// Streams an answer; `at` is called with the number of events so far.
-    fn stream(&self, ask: &Ask, mut at: impl FnMut(u32)) -> Answer {
-        let body = json!({
-            "model": "shoal-tiny", "prompt": ask.prompt, "max_tokens": ask.tokens,
-            "seed": ask.seed, "temperature": 0.9, "stream": true, "ignore_eos": true,
-        });
-        let (body, http) = (body.to_string(), self.http);
-        let stream = self.lab.node(0).enter(move || TcpStream::connect(http)).unwrap();
-        stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
-        let length = body.len();
-        let start = Instant::now();
-        write!(
-            &stream,
-            "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
-             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}",
-        )
-        .unwrap();
-        let (mut text, mut count) = (String::new(), 0);
-        let (mut pause, mut last) = (Duration::ZERO, None::<Instant>);
-        for line in BufReader::new(stream).lines() {
-            let line = line.unwrap();
-            let Some(data) = line.strip_prefix("data: ").filter(|data| *data != "[DONE]") else {
-                assert!(count > 0 || !line.contains("error"), "{line}");
-                continue;
-            };
-            let event: Value = serde_json::from_str(data).unwrap();
-            assert!(event.get("error").is_none(), "{event}");
-            text += event["choices"][0]["text"].as_str().unwrap_or_default();
-            count += 1;
-            pause = pause.max(last.map_or(Duration::ZERO, |last| last.elapsed()));
-            last = Some(Instant::now());
-            at(count);
-        }
-        Answer { text, pause, took: start.elapsed() }
+    fn stream(&self, ask: &Ask, at: impl FnMut(u32)) -> Answer {
+        stream(self.lab.node(0), self.http, ask, at)
     }
+}
+
+/// Streams an answer from the endpoint of a machine; `at` is called with the number of events so
+/// far.
+pub(crate) fn stream(node: &Node, http: SocketAddr, ask: &Ask, mut at: impl FnMut(u32)) -> Answer {
+    let body = json!({
+        "model": "shoal-tiny", "prompt": ask.prompt, "max_tokens": ask.tokens,
+        "seed": ask.seed, "temperature": 0.9, "stream": true, "ignore_eos": true,
+    });
+    let body = body.to_string();
+    let stream = node.enter(move || TcpStream::connect(http)).unwrap();
+    stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
+    let length = body.len();
+    let start = Instant::now();
+    write!(
+        &stream,
+        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}",
+    )
+    .unwrap();
+    let (mut text, mut count) = (String::new(), 0);
+    let (mut pause, mut last) = (Duration::ZERO, None::<Instant>);
+    for line in BufReader::new(stream).lines() {
+        let line = line.unwrap();
+        let Some(data) = line.strip_prefix("data: ").filter(|data| *data != "[DONE]") else {
+            assert!(count > 0 || !line.contains("error"), "{line}");
+            continue;
+        };
+        let event: Value = serde_json::from_str(data).unwrap();
+        assert!(event.get("error").is_none(), "{event}");
+        text += event["choices"][0]["text"].as_str().unwrap_or_default();
+        count += 1;
+        pause = pause.max(last.map_or(Duration::ZERO, |last| last.elapsed()));
+        last = Some(Instant::now());
+        at(count);
+    }
+    Answer { text, pause, took: start.elapsed() }
 }
 
 #[test]

@@ -27,10 +27,10 @@ impl Driver {
             memory_free_bytes: self.memory_free_bytes,
             coordinate: self.links.place(),
             offers,
-            links: self.links.list(),
+            links: self.links.list(|peer| self.peers.is_relayed(peer) == Some(true)),
         };
-        let sockets = self.peers.sockets();
-        self.book.describe(about, &sockets, self.now())
+        let address = self.peers.address();
+        self.book.describe(about, &address, self.now())
     }
 
     fn offers(&self) -> Vec<Offer> {
@@ -108,7 +108,8 @@ impl Driver {
             role: own.role,
             expires_at_s: own.expires_at_s,
             revocation: member.door.gate().counter(),
-            sockets: self.peers.sockets(),
+            sockets: self.peers.address().sockets,
+            relays: self.peers.relays(),
             members: all.collect(),
             leases: self.stage.ring_count(),
         })
@@ -133,6 +134,7 @@ impl Driver {
             addresses: descriptor.addresses.iter().map(|text| text.to_string()).collect(),
             memory_free_bytes: descriptor.memory_free_bytes,
             round_trip: self.links.round_trip(node),
+            is_relayed: self.peers.is_relayed(node),
             offers: descriptor.offers.iter().map(offer).collect(),
         }
     }

@@ -62,7 +62,7 @@ impl Driver {
             status(package, layers, PrepareState::Ready)
         } else {
             let place = self.book.address(from);
-            let place = place.unwrap_or(PeerAddress { node: from, sockets: Vec::new() });
+            let place = place.unwrap_or(PeerAddress::nowhere(from));
             let (answer, order) = self.layers.prepares.ask(place, wish, &self.commands);
             if let Some(order) = order {
                 self.layers.order(order);

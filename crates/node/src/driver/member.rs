@@ -1,7 +1,7 @@
 //! The loop of a node in a swarm: who comes in, tickets, certificates, revocation, neighbours.
 
 use shoal_base::{Blame, PackageId};
-use shoal_net::{Connection, PeerAddress};
+use shoal_net::Connection;
 use shoal_swarm::{JoinError, Renewal, StageEvent};
 use shoal_wire::{
     Fault, FaultCode, GenerationId, JoinReply, JoinRequest, MembersQuery, Message, NodeId,
@@ -215,7 +215,7 @@ impl Driver {
         models: &[PackageId],
         seconds: u64,
     ) -> Result<String, JoinError> {
-        let address = PeerAddress { node: self.me, sockets: self.peers.sockets() }.to_string();
+        let address = self.peers.address().to_string();
         let member = self.member.as_mut().ok_or(JoinError::OtherSwarm)?;
         let times = (wall_s(), seconds);
         let ticket = member.door.invite((role, models), &address, times, &mut SystemRandom)?;
@@ -285,9 +285,7 @@ impl Driver {
             .and_then(|member| member.known().find(|address| address.node == node).cloned());
         let address = match (self.book.address(node), known) {
             (Some(mut said), Some(known)) => {
-                said.sockets.extend(known.sockets);
-                said.sockets.dedup();
-                said.sockets.truncate(shoal_wire::limits::ADDRESSES_MAX);
+                said.extend(&known);
                 said
             }
             (Some(address), None) | (None, Some(address)) => address,

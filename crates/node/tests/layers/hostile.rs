@@ -42,7 +42,7 @@ async fn bind(seed: u8) -> Endpoint {
 
 fn liar(runtime: &Runtime, seed: u8, evil: Evil, store: &Store) -> PeerAddress {
     let endpoint = runtime.block_on(bind(seed));
-    let address = PeerAddress { node: endpoint.node(), sockets: endpoint.sockets() };
+    let address = endpoint.address();
     let store = store.clone();
     runtime.spawn(async move {
         while let Some(arrival) = endpoint.accept().await {

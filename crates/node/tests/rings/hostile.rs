@@ -52,7 +52,7 @@ enum Lie {
 /// A stage that lies. It lives as long as the runtime.
 fn liar(runtime: &Runtime, seed: u8, lie: Lie) -> PeerAddress {
     let endpoint = runtime.block_on(bind(seed));
-    let address = PeerAddress { node: endpoint.node(), sockets: endpoint.sockets() };
+    let address = endpoint.address();
     runtime.spawn(async move {
         while let Some(arrival) = endpoint.accept().await {
             if let Ok(connection) = arrival.greet().await {
@@ -184,7 +184,7 @@ fn errors_name_the_stage_and_what_is_wrong_with_it() {
     assert!(reason.contains(&id(3).to_string()) && reason.contains("Forbidden"), "{reason}");
 
     let absent = runtime.block_on(bind(4));
-    let address = PeerAddress { node: absent.node(), sockets: absent.sockets() };
+    let address = absent.address();
     runtime.block_on(absent.close());
     let reason = hopeless(&address);
     assert!(reason.contains(&id(4).to_string()), "{reason}");
