@@ -15,6 +15,7 @@ mod endpoint_soak;
 mod fuzz_smoke;
 mod machine;
 mod registry;
+mod replay;
 mod shell;
 mod soak;
 mod static_binary;
@@ -43,6 +44,8 @@ enum Task {
     FuzzSmoke(fuzz_smoke::Args),
     /// Describe this machine, for benchmark records
     Machine,
+    /// Compute a training run again at every optimisation level
+    Replay,
     /// Run the checks that take too long for every change
     Soak(soak::Args),
     /// Build the released program and show that it needs nothing but a kernel
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Task::Emulate(args) => emulate::run(&args),
         Task::FuzzSmoke(args) => fuzz_smoke::run(&args).map(drop),
         Task::Machine => machine::run(),
+        Task::Replay => replay::run(),
         Task::Soak(args) => soak::run(&args),
         Task::StaticBinary => static_binary::run().map(print_skip),
         Task::Tidy => tidy::run(),

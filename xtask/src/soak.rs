@@ -1,7 +1,7 @@
 //! `cargo xtask soak`: the checks that take too long for every change.
 //!
-//! All combinations of the same-bytes test, the vectors by every implementation, many more inputs
-//! for every fuzz target, the endpoint under clients that behave badly, 200 stages killed or frozen
+//! All combinations of the same-bytes test, the vectors by every implementation, a training run at
+//! every optimisation level, many more inputs for every fuzz target, the endpoint under clients that behave badly, 200 stages killed or frozen
 //! in the middle of answers, and the kernels on emulated CPUs with AVX-512. What a machine lacks is
 //! skipped and said.
 
@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use crate::check::{Outcome, Report};
 use crate::shell::{self, TaskError};
-use crate::{emulate, endpoint_soak, fuzz_smoke};
+use crate::{emulate, endpoint_soak, fuzz_smoke, replay};
 
 /// Arguments of `cargo xtask soak`.
 #[derive(Debug, clap::Args)]
@@ -37,6 +37,7 @@ pub(crate) fn run(args: &Args) -> Result<(), TaskError> {
     report.step("same bytes", same_bytes);
     report.step("vectors", vectors);
     report.step("second opinion", second_opinion);
+    report.step("replay", replay::all);
     report.step("kills", kills);
     report.step("fuzz", || fuzz_smoke::run(&fuzz_smoke::Args::with_inputs(args.fuzz_inputs)));
     if !args.no_emulation {

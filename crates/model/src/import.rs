@@ -17,7 +17,7 @@ use crate::tokenizer::TokenizerError;
 
 pub use quantize::{QuantizeError, ScaleOutOfRange, quantize_row};
 pub use tables::rope_tables;
-pub use tokenizer::import_tokenizer;
+pub use tokenizer::{import_tokenizer, read_tokenizer};
 pub use write::{import_blobs, planned_bytes};
 
 /// Stored bits per weight up to which `auto` imports to 4 bits.

@@ -27,7 +27,9 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 pub use blocks::CodeBlock;
-pub use detect::{open, open_folder, open_input, open_with_tokenizer};
+pub use detect::{
+    LoneTokenizer, open, open_folder, open_input, open_tokenizer, open_with_tokenizer,
+};
 pub use element::ElementType;
 pub use error::SourceError;
 pub use input::{Input, ReadAt};

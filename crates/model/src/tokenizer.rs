@@ -36,7 +36,7 @@ pub use encode::{EncodeOptions, Tokenizer};
 pub use error::{EncodeError, TokenizerError, UnknownTokenId};
 pub use gguf::GgufTokenizer;
 pub use hf::{HfFiles, HfTokenizer};
-pub use pretokenizer::{NamedPreTokenizer, PreTokenizer};
+pub use pretokenizer::{NamedPreTokenizer, PreTokenizer, Splitter};
 pub use spec::{Alphabet, Margins, MergeModel, Normalizer, SpacePrefix, SpecialIds, TokenizerSpec};
 pub use tiktoken::TiktokenProfile;
 pub use vocabulary::{TokenKind, Vocabulary};

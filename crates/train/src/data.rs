@@ -1,6 +1,7 @@
 //! What is learned from: documents as tokens, their order, how they fill samples. Spec 05 §8.
 
 mod lines;
+mod messages;
 mod plan;
 mod shard;
 pub mod text;
@@ -11,6 +12,7 @@ use shoal_model::package::{LeafHasher, merkle_path, merkle_root, root_of_path};
 use crate::sample::Sample;
 
 pub use lines::{LineError, Lines, read_lines, text_document};
+pub use messages::MessagesError;
 pub use plan::{EpochPlan, Piece};
 pub use shard::{ShardError, decode_shard, encode_shard};
 

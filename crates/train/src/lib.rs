@@ -17,9 +17,10 @@ mod sample;
 mod schedule;
 mod settings;
 mod synthesis;
+pub mod tokenizer;
 mod trainer;
 
-pub use export::export_model;
+pub use export::{ExportedModel, export_model};
 pub use model::{Adapter, ReadError, TrainModel, Workspace};
 pub use parameters::{Layout, Parameters, Place, Tensor};
 pub use preference::{Preference, Reference};

@@ -2,6 +2,7 @@
 
 mod export;
 mod run;
+mod tokenizer;
 mod verify;
 
 use std::path::PathBuf;
@@ -18,6 +19,8 @@ use crate::train::config;
 /// What to do with a run.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Make a tokenizer from texts
+    Tokenizer(tokenizer::Args),
     /// Make a folder with settings to edit
     Init(Folder),
     /// Begin a run
@@ -41,6 +44,7 @@ pub(crate) struct Folder {
 /// Runs a command.
 pub(crate) fn run(session: &Session, command: &Command) -> Result<ExitCode, Failure> {
     match command {
+        Command::Tokenizer(args) => tokenizer::tokenizer(session, args),
         Command::Init(args) => init(session, args),
         Command::Run(args) => run::begin(session, &args.folder),
         Command::Resume(args) => run::resume(session, &args.folder),

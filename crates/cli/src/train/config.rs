@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use shoal_model::template::BuiltinTemplate;
 use shoal_train::{AdapterSettings, ModelSettings, StepSettings};
 
 use crate::failure::{Failure, at_path};
@@ -24,7 +25,7 @@ pub(crate) struct TrainConfig {
     pub(crate) model: Option<ModelSettings>,
     /// A model to train further.
     pub(crate) base: Option<ModelPlace>,
-    /// The model whose tokenizer a new model takes.
+    /// The tokenizer of a new model: a folder of it or a model that has it.
     pub(crate) tokenizer: Option<ModelPlace>,
     /// Low-rank maps instead of the whole model.
     pub(crate) adapter: Option<AdapterSettings>,
@@ -32,6 +33,8 @@ pub(crate) struct TrainConfig {
     pub(crate) teacher: Option<TeacherConfig>,
     /// Learn from pairs of answers.
     pub(crate) preference: Option<PreferenceConfig>,
+    /// How conversations are written, unless the model or tokenizer says.
+    pub(crate) chat_template: Option<ChatForm>,
     /// What is learned, in this order.
     pub(crate) data: Vec<DataConfig>,
     /// What is left out of the data.
@@ -42,6 +45,25 @@ pub(crate) struct TrainConfig {
     /// What is kept on disk.
     #[serde(default)]
     pub(crate) save: SaveConfig,
+}
+
+/// A built-in chat template by its name.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ChatForm {
+    ChatMl,
+    Llama3,
+    Plain,
+}
+
+impl ChatForm {
+    pub(crate) const fn template(self) -> BuiltinTemplate {
+        match self {
+            Self::ChatMl => BuiltinTemplate::ChatMl,
+            Self::Llama3 => BuiltinTemplate::Llama3,
+            Self::Plain => BuiltinTemplate::Plain,
+        }
+    }
 }
 
 /// A model file or folder.

@@ -6,6 +6,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use shoal_base::{Digest, TokenId};
+use shoal_model::template::ChatTemplate;
 use shoal_model::tokenizer::Tokenizer;
 use shoal_train::data::text::{Separator, Shingles, documents, is_held_out};
 use shoal_train::data::{Document, decode_shard, encode_shard, read_lines, text_document};
@@ -29,6 +30,8 @@ pub(crate) struct Loaded {
     pub(crate) examples: Examples,
     /// Documents set aside.
     pub(crate) held_out: Vec<Document>,
+    /// Whether there are conversations.
+    pub(crate) converses: bool,
 }
 
 /// Reads a whole file of at most `limit` bytes.
@@ -43,8 +46,9 @@ pub(crate) fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-fn read_text(path: &Path) -> Result<String, Failure> {
-    String::from_utf8(read_file(path, FILE_BYTES_MAX)?).map_err(|error| {
+/// Reads a whole text of at most `limit` bytes.
+pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String, Failure> {
+    String::from_utf8(read_file(path, limit)?).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         Failure::bad_input(format!("{}: byte {at} is not UTF-8", path.display()))
     })
@@ -56,10 +60,14 @@ pub(crate) fn load(
     folder: &Path,
     config: &TrainConfig,
     tokenizer: &Tokenizer,
+    template: &str,
 ) -> Result<Loaded, Failure> {
+    let template = ChatTemplate::parse(template)
+        .map_err(|error| Failure::bad_input(format!("chat template: {error}")))?;
     let mut texts = Vec::new();
     let mut learned: Vec<Document> = Vec::new();
     let mut preferences: Vec<Preference> = Vec::new();
+    let mut converses = false;
     for (index, data) in config.data.iter().enumerate() {
         match data {
             DataConfig::Text { path, separator } => {
@@ -70,14 +78,17 @@ pub(crate) fn load(
                     Some(marker) => Separator::Marker(marker.clone()),
                     None => Separator::SingleNewline,
                 };
-                texts.extend(documents(&read_text(&folder.join(path))?, &separator));
+                texts
+                    .extend(documents(&read_text(&folder.join(path), FILE_BYTES_MAX)?, &separator));
             }
             DataConfig::Jsonl { path } => {
                 let path = folder.join(path);
                 let bad = |e| Failure::bad_input(format!("{}: {e}", path.display()));
-                let lines = read_lines(tokenizer, &read_text(&path)?).map_err(bad)?;
+                let text = read_text(&path, FILE_BYTES_MAX)?;
+                let lines = read_lines(tokenizer, &template, &text).map_err(bad)?;
                 learned.extend(lines.documents);
                 preferences.extend(lines.preferences);
+                converses |= lines.converses;
             }
             DataConfig::Tokens { path } => {
                 learned.extend(read_shard(&folder.join(path), tokenizer.vocab_count())?);
@@ -96,7 +107,8 @@ pub(crate) fn load(
         if !learned.is_empty() || !texts.is_empty() {
             return Err(Failure::bad_input("data: preferences and documents do not mix"));
         }
-        return Ok(Loaded { examples: Examples::Preferences(preferences), held_out: Vec::new() });
+        let examples = Examples::Preferences(preferences);
+        return Ok(Loaded { examples, held_out: Vec::new(), converses });
     }
     let (kept, held_out) = select(texts, config.selection);
     let encode = |text: &String| {
@@ -105,7 +117,7 @@ pub(crate) fn load(
     let mut all = kept.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
     all.extend(learned);
     let held_out = held_out.iter().map(encode).collect::<Result<_, _>>()?;
-    Ok(Loaded { examples: Examples::Documents(all), held_out })
+    Ok(Loaded { examples: Examples::Documents(all), held_out, converses })
 }
 
 /// Drops repeated texts, sets a share aside, drops what repeats that share.

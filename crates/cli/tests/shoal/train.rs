@@ -104,6 +104,8 @@ fn a_run_tells_what_it_does_and_can_be_computed_again() {
     assert_eq!(training.checkpoints().len(), 3);
     let svg = std::fs::read_to_string(training.folder.join("loss.svg")).unwrap();
     assert!(svg.contains("polyline"));
+    let png = std::fs::read(training.folder.join("loss.png")).unwrap();
+    assert!(png.starts_with(b"\x89PNG"));
     let verified = training.run("verify", &["--json"]).succeeded().json();
     assert_eq!(verified["states_compared"], STEPS / 3);
     let verified = training.run("verify", &["--steps", "26..30", "--json"]).succeeded().json();
@@ -266,4 +268,129 @@ fn damaged_and_foreign_checkpoints_are_refused() {
     let last = training.finished("resume");
     std::fs::write(&newest, &good).unwrap();
     assert_eq!(training.finished("resume")["state"], last["state"]);
+}
+
+/// A tokenizer is made from a text, a model is trained with it on texts and conversations, and what
+/// comes out has it.
+#[test]
+fn a_model_begins_with_a_tokenizer_of_its_own() {
+    let training = Training::new(STEPS);
+    let text = training.home.write("text.txt", stories(300).as_bytes());
+    let out = training.home.file("vocabulary");
+    let make = |out: &std::path::Path| {
+        let (text, out) = (text.to_str().unwrap(), out.to_str().unwrap());
+        training.home.run(&[
+            "train",
+            "tokenizer",
+            "--json",
+            "--text",
+            text,
+            "--vocab",
+            "300",
+            "--out",
+            out,
+        ])
+    };
+    let made = make(&out).succeeded().json();
+    assert_eq!(made["tokens"], 300);
+    assert_eq!(names(&out), ["tokenizer.json", "tokenizer_config.json"]);
+    make(&out).failed(2, "is there already");
+    let again = training.home.file("again");
+    make(&again).succeeded();
+    for name in names(&out) {
+        assert_eq!(
+            std::fs::read(out.join(&name)).unwrap(),
+            std::fs::read(again.join(name)).unwrap()
+        );
+    }
+    let line = r#"{"messages": [{"role": "user", "content": "Who saw a ball?"},
+        {"role": "assistant", "content": "Tom saw a red ball."}]}"#;
+    let line = line.replace('\n', "");
+    std::fs::write(training.folder.join("chats.jsonl"), &line).unwrap();
+    let with_chats = "[[data]]\nformat = \"jsonl\"\npath = \"chats.jsonl\"\n[[data]]";
+    training.edit("[[data]]\n", &format!("{with_chats}\n"));
+    training.edit("path = \"../tokenizer.gguf\"", "path = \"../vocabulary\"");
+    let last = training.finished("run");
+    assert_eq!(last["steps"], STEPS);
+    training.run("export", &["--name", "ours"]).succeeded();
+    training.home.run(&["run", "--model", "ours", "--max-tokens", "2", "Tom saw"]).succeeded();
+    let listed = training.home.run(&["model", "list", "--json"]).succeeded();
+    assert!(listed.stdout.contains("\"chat\":true"), "{listed:?}");
+    // The file alone, with the settings beside it, is the same.
+    training.edit("path = \"../vocabulary\"", "path = \"../vocabulary/tokenizer.json\"");
+    assert_eq!(training.finished("resume")["state"], last["state"]);
+    std::fs::write(training.folder.join("chats.jsonl"), format!("{line}\n{{\"messages\": 1}}"))
+        .unwrap();
+    training.run("resume", &[]).failed(4, "line 2: expected");
+}
+
+#[test]
+fn texts_that_give_no_tokenizer_are_refused() {
+    let home = Home::new();
+    let go = |bytes: &[u8], vocab: &str| {
+        let text = home.write("text.txt", bytes);
+        let (text, out) = (text.to_str().unwrap(), home.file("out"));
+        let ended = home.run(&[
+            "train",
+            "tokenizer",
+            "--text",
+            text,
+            "--vocab",
+            vocab,
+            "--out",
+            out.to_str().unwrap(),
+        ]);
+        assert!(!out.exists());
+        ended
+    };
+    go(b"", "300").failed(4, "the text is empty");
+    go(b"a cat", "300").failed(4, "the text gives 259 tokens, 300 are asked for");
+    go(b"a cat", "10").failed(2, "--vocab");
+    go(b"a\xff", "300").failed(4, "byte 1 is not UTF-8");
+    assert_eq!(names(&home.file("").join(".")), ["text.txt"]);
+}
+
+/// A file system of a fixed size, which takes root.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(path: PathBuf, bytes: usize) -> Option<Self> {
+        std::fs::create_dir_all(&path).unwrap();
+        let size = format!("size={bytes}");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&path).stderr(Stdio::null());
+        mount.status().is_ok_and(|status| status.success()).then_some(Self(path))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_ends_a_run_that_goes_on_when_there_is_room() {
+    let roomy = Training::new(STEPS);
+    let whole = roomy.finished("run");
+    let newest = roomy.folder.join("checkpoints").join(&roomy.checkpoints()[2]);
+    let checkpoint = std::fs::metadata(newest).unwrap().len() as usize;
+    let training = Training::new(STEPS);
+    let disk = training.folder.join("checkpoints");
+    // Room for the first checkpoint and not for the second beside it.
+    let Some(disk) = SmallDisk::mount(disk, checkpoint * 3 / 2) else {
+        shoal_testkit::skip("mounting a small disk takes root");
+        return;
+    };
+    training.run("run", &[]).failed(5, "No space left");
+    assert_eq!(training.checkpoints(), ["0000000000.ckpt"]);
+    training.run("resume", &[]).failed(5, "No space left");
+    let room = Command::new("mount")
+        .args(["-o", "remount,size=64m"])
+        .arg(&disk.0)
+        .status()
+        .is_ok_and(|status| status.success());
+    assert!(room, "the disk does not grow");
+    let last = training.finished("resume");
+    assert_eq!(last["state"], whole["state"]);
 }

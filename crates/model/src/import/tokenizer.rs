@@ -19,7 +19,7 @@ const PADDING_FRACTION: usize = 32;
 /// # Errors
 /// It has none that this program understands, or one of another model.
 pub fn import_tokenizer(source: &dyn WeightSource) -> Result<TokenizerSpec, ImportError> {
-    let spec = read(source.tokenizer_files()?)?;
+    let spec = read_tokenizer(source.tokenizer_files()?)?;
     let rows = source.architecture().vocab_count as usize;
     let tokens = spec.vocabulary.len();
     let padding_max = PADDING_ROWS.max(rows / PADDING_FRACTION);
@@ -29,7 +29,11 @@ pub fn import_tokenizer(source: &dyn WeightSource) -> Result<TokenizerSpec, Impo
     Ok(spec.with_rows(rows)?)
 }
 
-fn read(files: TokenizerFiles) -> Result<TokenizerSpec, TokenizerError> {
+/// What the files of a tokenizer describe.
+///
+/// # Errors
+/// A part that this program does not understand, by its name.
+pub fn read_tokenizer(files: TokenizerFiles) -> Result<TokenizerSpec, TokenizerError> {
     match files {
         TokenizerFiles::Gguf(fields) => TokenizerSpec::from_gguf(&gguf(*fields)),
         TokenizerFiles::HuggingFace { tokenizer, settings } => TokenizerSpec::from_hf(&HfFiles {

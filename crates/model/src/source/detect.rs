@@ -6,7 +6,8 @@ use super::gguf;
 use super::hugging_face::{self, Folder};
 use super::llama2c;
 use super::model_files::{ModelFiles, TokenizerPlace};
-use super::{Input, SourceError, WeightSource};
+use super::tokenizer_files::TOKENIZER_NAMES;
+use super::{Input, SourceError, TokenizerFiles, WeightSource};
 
 /// Opens a model: a GGUF file (of a split one the first), a Hugging Face folder, or a llama2.c
 /// checkpoint.
@@ -28,6 +29,34 @@ pub fn open_with_tokenizer(
     let mut model = open_files(path)?;
     model.tokenizer = TokenizerPlace::File(Input::open(tokenizer)?);
     Ok(Box::new(model))
+}
+
+/// A tokenizer that belongs to no model.
+#[derive(Debug)]
+pub struct LoneTokenizer {
+    /// Its files.
+    pub files: TokenizerFiles,
+    /// The chat template beside them.
+    pub chat_template: Option<String>,
+}
+
+/// Reads a tokenizer that belongs to no model: a folder without `config.json`, or a file called
+/// `tokenizer.json` or `tokenizer.model` with the settings beside it. `None` for any other path.
+///
+/// # Errors
+/// What is wrong with the files.
+pub fn open_tokenizer(path: &Path) -> Result<Option<LoneTokenizer>, SourceError> {
+    let is_folder = path.is_dir() && !path.join("config.json").exists();
+    let is_file = path.is_file() && TOKENIZER_NAMES.iter().any(|name| path.ends_with(name));
+    let folder = match path.parent() {
+        _ if is_folder => path,
+        Some(parent) if is_file && parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) if is_file => parent,
+        _ => return Ok(None),
+    };
+    let folder = Folder::on_disk(folder);
+    let files = TokenizerFiles::from_folder(&folder)?;
+    Ok(Some(LoneTokenizer { files, chat_template: hugging_face::chat_template(&folder)? }))
 }
 
 fn open_files(path: &Path) -> Result<ModelFiles, SourceError> {

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) use config::read as read_config;
 pub use folder::Folder;
+pub(super) use template::read as chat_template;
 
 use super::model_files::{ModelFiles, TokenizerPlace};
 use super::tensors::{FileTensor, Naming, TensorTable};
@@ -40,7 +41,7 @@ pub(super) fn open(folder: Folder) -> Result<ModelFiles, SourceError> {
     let naming = Naming { name: &names::of_role, harmless: &harmless };
     Ok(ModelFiles {
         name: folder.name(),
-        chat_template: template::read(&folder)?,
+        chat_template: chat_template(&folder)?,
         tensors: TensorTable::place(&architecture, &naming, inputs, tensors)?,
         architecture,
         tokenizer: TokenizerPlace::Folder(folder),

@@ -5,6 +5,9 @@ use super::gguf::{GgufFile, MAGIC};
 use super::hugging_face::Folder;
 use super::{Input, SourceError, limits};
 
+/// Names under which folders have a tokenizer, the first that is there counts.
+pub(super) const TOKENIZER_NAMES: [&str; 2] = ["tokenizer.json", "tokenizer.model"];
+
 /// A tokenizer, still in the form of its files.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -123,7 +126,7 @@ impl TokenizerFiles {
             added_tokens: optional("added_tokens.json", limits::TOKENIZER_BYTES_MAX)?,
             generation_config: optional("generation_config.json", limits::CONFIG_BYTES_MAX)?,
         };
-        for name in ["tokenizer.json", "tokenizer.model"] {
+        for name in TOKENIZER_NAMES {
             let Some(bytes) = optional(name, limits::TOKENIZER_BYTES_MAX)? else {
                 continue;
             };

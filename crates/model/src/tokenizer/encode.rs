@@ -12,15 +12,11 @@ use unicode_normalization::UnicodeNormalization;
 use super::error::{EncodeError, TokenizerError};
 use super::index::TextIndex;
 use super::merge::{Merger, NONE, PairRules, ScoreRules};
-use super::pretokenizer::Splitter;
+use super::pretokenizer::{Splitter, work_max};
 use super::spec::{
     Alphabet, Margins, MergeModel, Normalizer, SPACE_MARK, SpacePrefix, TokenizerSpec,
 };
 use super::vocabulary::{TokenKind, Vocabulary};
-
-/// Looks that expressions may take at a byte of text, on average. Those of the named pre-tokenizers
-/// need less than 6 on any text; more than this is an expression that scans ahead again and again.
-const LOOKS_PER_BYTE: usize = 64;
 
 /// What to do besides turning text into ids.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -169,7 +165,7 @@ impl Tokenizer {
         let mut run = Run {
             tokenizer: self,
             merger: Merger::default(),
-            work: LOOKS_PER_BYTE.saturating_mul(text.len() + 64),
+            work: work_max(text.len()),
             ids: Vec::with_capacity(text.len() / 4 + 2),
             after_unknown: false,
         };

@@ -15,9 +15,13 @@ use regex_automata::util::pool::Pool;
 use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input};
 
+use super::byte_alphabet;
 use super::error::{EncodeError, TokenizerError, check_limit, shorten};
 use super::limits;
 
+/// Looks that expressions may take at a byte of text, on average. Those of the named pre-tokenizers
+/// need less than 6 on any text; more than this is an expression that scans ahead again and again.
+const LOOKS_PER_BYTE: usize = 64;
 /// Ends of an expression that mean "white space, without its last character if text follows".
 const LOOK_AHEADS: [&str; 2] = [r"|\s+(?!\S)|\s+", r"|\s+(?!\S)|\s"];
 
@@ -169,7 +173,11 @@ impl PreTokenizer {
         Ok(())
     }
 
-    pub(super) fn compile(&self) -> Result<Splitter, TokenizerError> {
+    /// Makes it ready for use.
+    ///
+    /// # Errors
+    /// An expression that cannot be used.
+    pub fn compile(&self) -> Result<Splitter, TokenizerError> {
         let steps = match self {
             Self::None => Vec::new(),
             Self::Named(name) => (name.expressions().iter().enumerate())
@@ -183,13 +191,32 @@ impl PreTokenizer {
     }
 }
 
+/// How often the expressions may look at a text of `text_bytes` bytes.
+pub(super) const fn work_max(text_bytes: usize) -> usize {
+    LOOKS_PER_BYTE.saturating_mul(text_bytes.saturating_add(64))
+}
+
 /// A compiled pre-tokenizer.
 #[derive(Debug)]
-pub(super) struct Splitter {
+pub struct Splitter {
     steps: Vec<Step>,
 }
 
 impl Splitter {
+    /// The pieces of `text`, their bytes written by the stand-ins that vocabularies of byte pairs
+    /// use: what is counted to make such a vocabulary.
+    ///
+    /// # Errors
+    /// Expressions that look at the same text too often.
+    pub fn byte_pieces(&self, text: &str) -> Result<Vec<String>, EncodeError> {
+        let mut pieces = Vec::new();
+        self.split(text, &mut work_max(text.len()), &mut |piece| {
+            pieces.push(byte_alphabet::to_text(piece.as_bytes()));
+            Ok(())
+        })?;
+        Ok(pieces)
+    }
+
     /// Calls `each` with the pieces of `text`, in order; together they are the text.
     ///
     /// `work` is the number of bytes that may still be looked at; each look counts.

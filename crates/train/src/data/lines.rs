@@ -1,9 +1,11 @@
-//! JSON lines: texts, prompts with completions, preferences. Spec 05 §8.2.
+//! JSON lines: texts, prompts with completions, conversations, preferences. Spec 05 §8.2.
 
 use serde::Deserialize;
+use shoal_model::template::ChatTemplate;
 use shoal_model::tokenizer::{EncodeError, EncodeOptions, Tokenizer};
 
 use super::Document;
+use super::messages::{Message, MessagesError, conversation};
 use crate::preference::Preference;
 
 /// Why a line was refused.
@@ -12,8 +14,9 @@ use crate::preference::Preference;
 pub enum LineError {
     /// Not one of the known objects.
     #[error(
-        "line {line}: expected {{\"text\"}}, {{\"prompt\", \"completion\"}} or {{\"prompt\", \
-         \"chosen\", \"rejected\"}} with texts and nothing else"
+        "line {line}: expected {{\"text\"}}, {{\"prompt\", \"completion\"}}, {{\"prompt\", \
+         \"chosen\", \"rejected\"}} with texts, or {{\"messages\": [{{\"role\", \"content\"}}, …]}}, \
+         and nothing else"
     )]
     Shape {
         /// Its number, the first being 1.
@@ -33,6 +36,14 @@ pub enum LineError {
         /// Why.
         source: EncodeError,
     },
+    /// A conversation that cannot be learned.
+    #[error("line {line}: {source}")]
+    Messages {
+        /// Its number.
+        line: usize,
+        /// Why.
+        source: MessagesError,
+    },
 }
 
 #[derive(Deserialize)]
@@ -41,6 +52,7 @@ enum Line {
     Text(Text),
     Completion(Completion),
     Choice(Choice),
+    Conversation(Conversation),
 }
 
 #[derive(Deserialize)]
@@ -64,13 +76,22 @@ struct Choice {
     rejected: String,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Conversation {
+    messages: Vec<Message>,
+}
+
 /// What a file of lines holds.
 #[derive(Debug, Default, PartialEq)]
 pub struct Lines {
-    /// Texts and completions; the prompts of the latter do not count.
+    /// Texts, completions and conversations; of these only the completion and the turns of the
+    /// assistant count.
     pub documents: Vec<Document>,
     /// Preferences.
     pub preferences: Vec<Preference>,
+    /// Whether some of the documents are conversations.
+    pub converses: bool,
 }
 
 /// A text as a document: beginning token if the tokenizer adds one, end token if it has one.
@@ -104,11 +125,15 @@ fn answered(tokenizer: &Tokenizer, prompt: &str, answer: &str) -> Result<Documen
     Ok(Document { tokens, weights })
 }
 
-/// Reads a file of JSON lines; empty lines are skipped.
+/// Reads a file of JSON lines; empty lines are skipped. Conversations are rendered by `template`.
 ///
 /// # Errors
 /// The first line that is not understood.
-pub fn read_lines(tokenizer: &Tokenizer, text: &str) -> Result<Lines, LineError> {
+pub fn read_lines(
+    tokenizer: &Tokenizer,
+    template: &ChatTemplate,
+    text: &str,
+) -> Result<Lines, LineError> {
     let mut lines = Lines::default();
     for (index, line) in text.lines().enumerate() {
         let number = index + 1;
@@ -124,6 +149,12 @@ pub fn read_lines(tokenizer: &Tokenizer, text: &str) -> Result<Lines, LineError>
             Line::Completion(Completion { prompt, completion }) => {
                 let document = answered(tokenizer, &prompt, &completion).map_err(refuse)?;
                 lines.documents.push(document);
+            }
+            Line::Conversation(Conversation { messages }) => {
+                let refuse = |source| LineError::Messages { line: number, source };
+                let document = conversation(tokenizer, template, &messages).map_err(refuse)?;
+                lines.documents.push(document);
+                lines.converses = true;
             }
             Line::Choice(Choice { prompt, chosen, rejected }) => {
                 let chosen = answered(tokenizer, &prompt, &chosen).map_err(refuse)?;
@@ -141,10 +172,16 @@ pub fn read_lines(tokenizer: &Tokenizer, text: &str) -> Result<Lines, LineError>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shoal_model::template::BuiltinTemplate;
     use shoal_testkit::byte_tokenizer;
 
     fn tokenizer() -> Tokenizer {
         Tokenizer::new(byte_tokenizer()).expect("the specification is valid")
+    }
+
+    fn read_lines(tokenizer: &Tokenizer, text: &str) -> Result<Lines, LineError> {
+        let template = ChatTemplate::parse(BuiltinTemplate::Plain.source()).expect("ours");
+        super::read_lines(tokenizer, &template, text)
     }
 
     #[test]
@@ -179,11 +216,16 @@ mod tests {
             "{\"text\": \"a\", \"other\": 1}",
             "{\"prompt\": \"a\"}",
             "{\"text\": \"a\"",
+            "{\"messages\": [{\"role\": \"assistant\"}]}",
+            "{\"messages\": [{\"role\": \"assistant\", \"content\": \"a\", \"name\": \"b\"}]}",
         ];
         for bad in bad {
             let error = read_lines(&tokenizer(), &format!("{{\"text\": \"a\"}}\n{bad}"));
             assert!(matches!(error, Err(LineError::Shape { line: 2 })), "{bad}: {error:?}");
         }
+        let unanswered = "\n{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}";
+        let error = read_lines(&tokenizer(), unanswered);
+        assert!(matches!(error, Err(LineError::Messages { line: 2, .. })), "{error:?}");
         let mixed = "{\"text\":\"a\"}\n{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}";
         let error = read_lines(&tokenizer(), mixed);
         assert!(matches!(error, Err(LineError::Mixed { line: 2 })), "{error:?}");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use shoal_model::source::ElementType;
 use shoal_store::PackageName;
-use shoal_train::export_model;
+use shoal_train::{ExportedModel, export_model};
 
 use super::run::check_folder;
 use crate::failure::{Failure, at_path};
@@ -67,14 +67,17 @@ pub(super) fn export(session: &Session, args: &Args) -> Result<(), Failure> {
     let mut model = opened.run.into_model();
     model.merge(&kernels);
     let name = args.name.as_ref().map_or_else(|| name_of(&args.folder), ToString::to_string);
+    let described = ExportedModel {
+        name: &name,
+        tokenizer: &opened.tokenizer,
+        chat_template: opened.chat_template.as_deref(),
+    };
     let element = match args.gguf_format {
         GgufFormat::F16 => ElementType::F16,
         GgufFormat::F32 => ElementType::F32,
     };
     let write = |path: &Path, element, force| -> Result<(), Failure> {
-        write_whole(path, force, |file| {
-            Ok(export_model(&model, &name, &opened.tokenizer, element, file)?)
-        })?;
+        write_whole(path, force, |file| Ok(export_model(&model, &described, element, file)?))?;
         Ok(())
     };
     if let Some(path) = &args.gguf {

@@ -12,11 +12,13 @@ use crate::failure::{Failure, at_path};
 use crate::session::Session;
 use crate::train::folder::Records;
 use crate::train::{Opened, RunFolder, StepRecord, curve, open};
+use crate::whole_file::replace_whole;
 use crate::{interrupt, output, progress};
 
 /// Width of the line of blocks at the end.
 const LINE_WIDTH: usize = 60;
 const CURVE: &str = "loss.svg";
+const PICTURE: &str = "loss.png";
 
 /// Begins a run that has no checkpoint yet.
 pub(super) fn begin(session: &Session, path: &Path) -> Result<(), Failure> {
@@ -121,7 +123,8 @@ fn draw(session: &Session, folder: &RunFolder, run: &Run) -> Result<(), Failure>
     let records = folder.records()?;
     let title = format!("loss of run {:.12} in nats per token", run.id());
     let svg = curve::svg(&title, &records);
-    crate::whole_file::replace_whole(&folder.file(CURVE), svg.as_bytes())?;
+    replace_whole(&folder.file(CURVE), svg.as_bytes())?;
+    replace_whole(&folder.file(PICTURE), &curve::png(&title, &records))?;
     if session.json || records.is_empty() {
         return Ok(());
     }

@@ -32,7 +32,7 @@ struct Named {
 }
 
 /// The file of its own wins over the tokenizer's settings.
-pub(super) fn read(folder: &Folder) -> Result<Option<String>, SourceError> {
+pub(crate) fn read(folder: &Folder) -> Result<Option<String>, SourceError> {
     if let Some(input) = folder.open(FILE)? {
         let bytes = input.read_all(limits::TEMPLATE_BYTES_MAX)?;
         let text = String::from_utf8(bytes);
