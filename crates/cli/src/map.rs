@@ -61,6 +61,7 @@ pub(crate) fn member(view: &MemberView, rings: &[(String, std::sync::Arc<RingHea
     MapMember {
         node: view.node.to_string(),
         is_connected: view.is_me || view.is_connected,
+        is_relayed: view.is_relayed,
         round_trip_ms: view.round_trip.map(|trip| ms(trip.as_secs_f64())),
         offers: layers.collect(),
     }
@@ -76,6 +77,7 @@ pub(crate) fn stage_only(stage: &MapStage, model: &str) -> MapMember {
     MapMember {
         node: stage.node.clone(),
         is_connected: true,
+        is_relayed: None,
         round_trip_ms: None,
         offers: vec![MapLayers { model: model.to_owned(), first: stage.first, last: stage.last }],
     }

@@ -92,8 +92,9 @@ fn answer(node: &Node, store: &Store, request: &Request) -> Result<Value, Failur
             let lives = Duration::from_secs(*seconds);
             let role = role_of(role).ok_or_else(|| Failure::usage("an unknown role"))?;
             let ticket = node.invite(role, &packages?, lives)?;
-            let listens = node.swarm()?.sockets;
-            let is_here_only = listens.iter().all(|socket| socket.ip().is_loopback());
+            let view = node.swarm()?;
+            let is_here_only = view.relays.is_empty()
+                && view.sockets.iter().all(|socket| socket.ip().is_loopback());
             Ok(json!({ "ticket": ticket, "is_here_only": is_here_only }))
         }
         Request::Revoke { node: who } => {

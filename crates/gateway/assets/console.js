@@ -364,7 +364,8 @@ function memberLine(member, map) {
   const parts = member.offers.map((offer) => `${offer.model} ${offer.first}–${offer.last}`);
   const what = member.node === map.node ? "this node" : parts.join(", ") || "offers no layers";
   const reach = member.is_connected ? time(member.round_trip_ms) : "not connected";
-  return element("li", [member.node.slice(0, 12), what, reach].filter(Boolean).join(" · "));
+  const way = member.is_relayed ? "by a relay" : "";
+  return element("li", [member.node.slice(0, 12), what, reach, way].filter(Boolean).join(" · "));
 }
 
 async function lookAtSwarm() {

@@ -29,6 +29,8 @@ pub struct MapMember {
     pub node: String,
     /// Whether there is a connection.
     pub is_connected: bool,
+    /// Whether packets to it go by a relay; absent without a connection.
+    pub is_relayed: Option<bool>,
     /// Measured from this node.
     pub round_trip_ms: Option<f64>,
     /// Layers it computes.

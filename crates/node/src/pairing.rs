@@ -155,7 +155,7 @@ impl Pairing {
     /// Where it waits, for machines that multicast does not reach.
     #[must_use]
     pub fn address(&self) -> PeerAddress {
-        PeerAddress { node: self.endpoint.node(), sockets: self.endpoint.sockets() }
+        self.endpoint.address()
     }
 
     /// Why the local network does not hear of it, if so.
