@@ -1,9 +1,9 @@
 //! `cargo xtask replay`: the same run, computed by programs that were optimised differently.
 //!
-//! Builds the replay test of `shoal-train` at every optimisation level of the compiler. It takes 200
-//! steps of a model of 100 000 parameters, on every instruction set of this machine with teams of 1
-//! to 4, and compares the states with one that is written down, so that equal to it is equal to each
-//! other.
+//! Builds the replay test of `shoal-train` at every optimisation level of the compiler. It takes
+//! 200 steps of a model of 100 000 parameters, on every instruction set of this machine with teams
+//! of 1 to 4, and compares the states with one that is written down, so that equal to it is equal
+//! to each other.
 
 use std::process::Command;
 use std::time::Instant;

@@ -1,9 +1,9 @@
 //! `cargo xtask soak`: the checks that take too long for every change.
 //!
 //! All combinations of the same-bytes test, the vectors by every implementation, a training run at
-//! every optimisation level, many more inputs for every fuzz target, the endpoint under clients that behave badly, 200 stages killed or frozen
-//! in the middle of answers, and the kernels on emulated CPUs with AVX-512. What a machine lacks is
-//! skipped and said.
+//! every optimisation level, many more inputs for every fuzz target, the endpoint under clients
+//! that behave badly, 200 stages killed or frozen in the middle of answers, and the kernels on
+//! emulated CPUs with AVX-512. What a machine lacks is skipped and said.
 
 use std::process::{Command, Stdio};
 
