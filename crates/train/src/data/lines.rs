@@ -15,8 +15,8 @@ pub enum LineError {
     /// Not one of the known objects.
     #[error(
         "line {line}: expected {{\"text\"}}, {{\"prompt\", \"completion\"}}, {{\"prompt\", \
-         \"chosen\", \"rejected\"}} with texts, or {{\"messages\": [{{\"role\", \"content\"}}, …]}}, \
-         and nothing else"
+         \"chosen\", \"rejected\"}} with texts, or {{\"messages\": [{{\"role\", \
+         \"content\"}}, …]}}, and nothing else"
     )]
     Shape {
         /// Its number, the first being 1.
