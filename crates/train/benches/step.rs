@@ -79,4 +79,28 @@ fn main() {
         6.0 * parameters as f64 * tokens / best / 1e9,
         trainer.bytes() >> 20
     );
+    // Per row and layer: both inputs of the residual, queries, keys, values, what attention gives,
+    // and the two halves of the gated unit. All else can be computed again or is scratch.
+    let (heads, kv) =
+        (settings.heads * settings.head_width, settings.kv_heads * settings.head_width);
+    let row = 2 * settings.width + 2 * heads + 2 * kv + 2 * settings.mlp_width;
+    let kept = (settings.layers * row) as usize * ROWS * 4;
+    let sum = 4 * 4 * parameters + kept;
+    if let Some(peak) = peak_bytes() {
+        println!(
+            "memory: peak {:.1} MiB of the process = {:.2} x (parameters, gradients, two moments \
+             {:.1} MiB + activations of a sample {:.1} MiB)",
+            peak as f64 / 1_048_576.0,
+            peak as f64 / sum as f64,
+            (sum - kept) as f64 / 1_048_576.0,
+            kept as f64 / 1_048_576.0,
+        );
+    }
+}
+
+/// Most memory this process ever had, where the system says it.
+fn peak_bytes() -> Option<usize> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<usize>().ok()? << 10)
 }
