@@ -80,7 +80,7 @@ impl Driver {
             }
             Message::Fault(ref fault) => {
                 if let Some(ring) = fault.ring {
-                    self.note(ring, from, &format!("reported {:?}", fault.code));
+                    self.note_fault(ring, from, fault.code);
                     self.tell_head(ring, from, message);
                 }
             }
@@ -155,6 +155,16 @@ impl Driver {
     fn note(&mut self, ring: RingId, peer: NodeId, what: &str) {
         if let Some(slot) = self.slots.get_mut(&ring) {
             slot.note(peer, what);
+        }
+    }
+
+    fn note_fault(&mut self, ring: RingId, from: NodeId, code: FaultCode) {
+        if code != FaultCode::Unreachable {
+            return self.note(ring, from, &format!("reported {code:?}"));
+        }
+        // The trouble is with the one after it. When that has left the route, the head knows.
+        if let Some(lost) = self.slots.get(&ring).and_then(|slot| slot.after(from)) {
+            self.note(ring, from, &format!("does not reach {lost}"));
         }
     }
 

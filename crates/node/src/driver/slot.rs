@@ -116,6 +116,13 @@ impl Slot {
         self.trouble.take_if(|(troubled, _)| *troubled == peer);
     }
 
+    /// Who gets the rows of a stage of the present route.
+    pub(crate) fn after(&self, peer: NodeId) -> Option<NodeId> {
+        let stages = self.head.status().stages;
+        let index = stages.iter().position(|stage| stage.node == peer)?;
+        stages.get(index + 1).map(|stage| stage.node)
+    }
+
     pub(crate) fn note(&mut self, peer: NodeId, what: &str) {
         if self.way.names(peer) {
             self.asked.remove(&peer);
