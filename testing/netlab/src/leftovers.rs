@@ -99,7 +99,15 @@ mod tests {
         let mark = own_mark().unwrap();
         let (in_world, id, since) = owner(&mark).unwrap();
         assert_eq!((id, Some(since)), (std::process::id(), born(id)));
-        let spawn = |mark: &str| Command::new("sleep").arg("60").env(MARK, mark).spawn().unwrap();
+        let spawn = |mark: &str| {
+            let child = Command::new("sleep").arg("60").env(MARK, mark).spawn().unwrap();
+            // A new program runs for a moment before the system shows its variables.
+            let environment = format!("/proc/{}/environ", child.id());
+            while !std::fs::read(&environment).unwrap().ends_with(b"\0") {
+                std::thread::yield_now();
+            }
+            child
+        };
         let mut mine = spawn(&mark);
         let mut other_world = spawn(&format!("{}-{id}-{}", in_world ^ 1, since + 1));
         let mut left = spawn(&format!("{in_world}-{id}-{}", since + 1));
