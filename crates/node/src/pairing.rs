@@ -19,7 +19,7 @@ use shoal_swarm::Random as _;
 use shoal_wire::limits::PAIRING_BYTES_MAX;
 use shoal_wire::{Bytes, FaultCode, Message, NodeId, Pairing as Step};
 
-use self::exchange::{CONFIRMATION_BYTES, Guest, Host};
+use self::exchange::Side;
 use crate::chance::SystemRandom;
 use crate::driver::fault;
 
@@ -29,6 +29,8 @@ const DIGITS: usize = 6;
 const WRONG_MAX: u8 = 3;
 /// How long one exchange may take.
 const EXCHANGE_FOR: Duration = Duration::from_secs(10);
+/// How long the other end may take to read the last word.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// How long to look for an invitation on the local network.
 const FIND_FOR: Duration = Duration::from_secs(8);
 /// How long to look for another one.
@@ -190,11 +192,15 @@ impl Pairing {
                 };
                 let arrival = arrival.ok_or(PairingError::Cancelled)?;
                 let met = meet(arrival, endpoint.node(), *code, ticket);
-                match tokio::time::timeout(EXCHANGE_FOR, met).await {
-                    Ok(Ok(Met::Knows)) => return Ok(()),
-                    Ok(Ok(Met::Guessed)) => wrong += 1,
-                    // Whoever did not come to the point has learned nothing.
-                    Ok(Err(_)) | Err(_) => {}
+                // Whoever did not come to the point has learned nothing.
+                let Ok(Ok((met, talk))) = tokio::time::timeout(EXCHANGE_FOR, met).await else {
+                    continue;
+                };
+                // What was found out counts, whatever the other end does from now on.
+                talk.wait_for_end().await;
+                match met {
+                    Met::Knows => return Ok(()),
+                    Met::Guessed => wrong += 1,
                 }
                 if wrong >= WRONG_MAX {
                     return Err(PairingError::Guessed);
@@ -266,27 +272,26 @@ async fn meet(
     me: NodeId,
     code: PairingCode,
     ticket: &str,
-) -> Result<Met, PairingError> {
+) -> Result<(Met, Talk), PairingError> {
     let connection = arrival.greet().await?;
     let guest = connection.peer();
     let mut talk = Talk::new(connection);
-    let (host, ours) = Host::start(&code.digits(), guest, me);
+    let (host, ours) = Side::host(&code.digits(), guest, me);
     let theirs = talk.hear().await?;
     talk.say(&ours)?;
     let keys = host.finish(&theirs).ok_or(PairingError::Protocol(guest))?;
     let proof = talk.hear().await?;
     if !keys.is_guest(&proof) {
-        talk.sender.send(&Message::Fault(fault(FaultCode::Forbidden)))?;
-        talk.wait_for_end().await;
-        return Ok(Met::Guessed);
+        // It is a guess also when its end does not hear so.
+        let _ = talk.sender.send(&Message::Fault(fault(FaultCode::Forbidden)));
+        return Ok((Met::Guessed, talk));
     }
     talk.say(&keys.host())?;
     talk.say(&(ticket.len() as u32).to_le_bytes())?;
     for piece in ticket.as_bytes().chunks(PAIRING_BYTES_MAX) {
         talk.say(piece)?;
     }
-    talk.wait_for_end().await;
-    Ok(Met::Knows)
+    Ok((Met::Knows, talk))
 }
 
 async fn ask(
@@ -295,13 +300,13 @@ async fn ask(
     code: PairingCode,
 ) -> Result<String, PairingError> {
     let mut talk = Talk::new(endpoint.connect(place).await?);
-    let (guest, ours) = Guest::start(&code.digits(), endpoint.node(), place.node);
+    let (guest, ours) = Side::guest(&code.digits(), endpoint.node(), place.node);
     talk.say(&ours)?;
     let theirs = talk.hear().await?;
     let keys = guest.finish(&theirs).ok_or(PairingError::Protocol(place.node))?;
     talk.say(&keys.guest())?;
     let proof = talk.hear().await?;
-    if proof.len() != CONFIRMATION_BYTES || !keys.is_host(&proof) {
+    if !keys.is_host(&proof) {
         return Err(PairingError::Wrong);
     }
     let broken = || PairingError::Protocol(place.node);
@@ -360,8 +365,9 @@ impl Talk {
     }
 
     /// Lets the other end read before the connection goes.
-    async fn wait_for_end(&mut self) {
-        while self.receiver.next().await.is_ok() {}
+    async fn wait_for_end(mut self) {
+        let end = async { while self.receiver.next().await.is_ok() {} };
+        let _ = tokio::time::timeout(FAREWELL, end).await;
     }
 }
 

@@ -4,40 +4,30 @@
 use shoal_wire::NodeId;
 use spake2::{Ed25519Group, Identity, Password, Spake2};
 
-/// Bytes of a proof.
-pub(super) const CONFIRMATION_BYTES: usize = 32;
 const GUEST: &str = "shoal/pairing/guest/v1";
 const HOST: &str = "shoal/pairing/host/v1";
 
-/// The one who typed the code.
-pub(super) struct Guest(Spake2<Ed25519Group>);
+/// One end, until it has heard the other.
+pub(super) struct Side(Spake2<Ed25519Group>);
 
-impl Guest {
-    pub(super) fn start(code: &str, guest: NodeId, host: NodeId) -> (Self, Vec<u8>) {
-        let (password, [guest, host]) = (Password::new(code), names(guest, host));
-        let (state, message) = Spake2::start_a(&password, &guest, &host);
+impl Side {
+    /// The one who typed the code, and what it says.
+    pub(super) fn guest(code: &str, guest: NodeId, host: NodeId) -> (Self, Vec<u8>) {
+        let [guest, host] = names(guest, host);
+        let (state, message) = Spake2::start_a(&Password::new(code), &guest, &host);
+        (Self(state), message)
+    }
+
+    /// The one who shows it, and what it says.
+    pub(super) fn host(code: &str, guest: NodeId, host: NodeId) -> (Self, Vec<u8>) {
+        let [guest, host] = names(guest, host);
+        let (state, message) = Spake2::start_b(&Password::new(code), &guest, &host);
         (Self(state), message)
     }
 
     /// `None`: what the other end said is nothing of this exchange.
     pub(super) fn finish(self, message: &[u8]) -> Option<Keys> {
-        Keys::of(self.0, message)
-    }
-}
-
-/// The one who shows it.
-pub(super) struct Host(Spake2<Ed25519Group>);
-
-impl Host {
-    pub(super) fn start(code: &str, guest: NodeId, host: NodeId) -> (Self, Vec<u8>) {
-        let (password, [guest, host]) = (Password::new(code), names(guest, host));
-        let (state, message) = Spake2::start_b(&password, &guest, &host);
-        (Self(state), message)
-    }
-
-    /// `None`: what the other end said is nothing of this exchange.
-    pub(super) fn finish(self, message: &[u8]) -> Option<Keys> {
-        Keys::of(self.0, message)
+        self.0.finish(message).ok()?.try_into().ok().map(Keys)
     }
 }
 
@@ -49,19 +39,15 @@ fn names(guest: NodeId, host: NodeId) -> [Identity; 2] {
 pub(super) struct Keys([u8; 32]);
 
 impl Keys {
-    fn of(state: Spake2<Ed25519Group>, message: &[u8]) -> Option<Self> {
-        state.finish(message).ok()?.try_into().ok().map(Self)
-    }
-
     fn proof(&self, of: &str) -> blake3::Hash {
         blake3::keyed_hash(&self.0, of.as_bytes())
     }
 
-    pub(super) fn guest(&self) -> [u8; CONFIRMATION_BYTES] {
+    pub(super) fn guest(&self) -> [u8; blake3::OUT_LEN] {
         *self.proof(GUEST).as_bytes()
     }
 
-    pub(super) fn host(&self) -> [u8; CONFIRMATION_BYTES] {
+    pub(super) fn host(&self) -> [u8; blake3::OUT_LEN] {
         *self.proof(HOST).as_bytes()
     }
 

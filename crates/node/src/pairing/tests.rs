@@ -77,11 +77,36 @@ fn two_wrong_codes_and_strangers_leave_room_for_the_right_one() {
 }
 
 #[test]
+fn a_wrong_code_counts_whatever_its_guest_does_then() {
+    let pairing = Pairing::open(LOOPBACK).expect("a socket");
+    let (code, at) = (pairing.code(), pairing.address());
+    let host = thread::spawn(move || pairing.wait("ticket", LONG, &|| true));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let endpoint = Endpoint::bind(EndpointConfig::new(secret(), LOOPBACK)).await.unwrap();
+        let mut open = Vec::new();
+        for _ in 0..WRONG_MAX {
+            let mut talk = Talk::new(endpoint.connect(&at).await.unwrap());
+            let (side, ours) = Side::guest(&other(code).digits(), endpoint.node(), at.node);
+            talk.say(&ours).unwrap();
+            let keys = side.finish(&talk.hear().await.unwrap()).unwrap();
+            talk.say(&keys.guest()).unwrap();
+            assert!(matches!(talk.hear().await, Err(PairingError::Wrong)));
+            // It does not hang up.
+            open.push(talk);
+        }
+        let waited = tokio::task::spawn_blocking(|| host.join().expect("no panic")).await;
+        assert!(matches!(waited.unwrap(), Err(PairingError::Guessed)));
+        endpoint.close().await;
+    });
+}
+
+#[test]
 fn a_man_in_the_middle_does_not_get_through() {
     let (host, guest) = (NodeId([1; 32]), NodeId([2; 32]));
     let proofs = |as_seen_by_guest: NodeId, code: &str| {
-        let (a, from_a) = Guest::start("482913", guest, as_seen_by_guest);
-        let (b, from_b) = Host::start(code, guest, host);
+        let (a, from_a) = Side::guest("482913", guest, as_seen_by_guest);
+        let (b, from_b) = Side::host(code, guest, host);
         let (a, b) = (a.finish(&from_b).unwrap(), b.finish(&from_a).unwrap());
         assert_ne!(a.guest(), a.host(), "a proof cannot be sent back");
         (b.is_guest(&a.guest()), a.is_host(&b.host()))
