@@ -12,8 +12,8 @@ use super::RowFault;
 use super::compose::Part;
 use super::running::Running;
 
-/// Logits below which the team is not woken.
-const ALONE: usize = 64 << 10;
+/// Logits below which the team is not woken: so many take some microseconds.
+const ALONE: usize = 4 << 10;
 
 /// The logits of a part.
 pub(super) struct Draw<'a> {
