@@ -46,7 +46,10 @@ pub(crate) fn python(folder: &Path, requirements: &str) -> Installed<PathBuf> {
         return Ok(Err(reason));
     }
     let mut install = pip();
-    install.args(["install", "--quiet", "--requirement", requirements]);
+    // The file names everything at its version, so there is nothing to resolve; what has no wheel
+    // would be compiled for minutes.
+    install.args(["install", "--quiet", "--no-deps", "--no-compile", "--only-binary", ":all:"]);
+    install.args(["--requirement", requirements]);
     shell::loud(install.current_dir(shell::root()), "install pip")?;
     Ok(Ok(programs))
 }

@@ -61,8 +61,9 @@ impl Drop for Up {
 /// Builds the program, as developers do.
 pub(crate) fn build() -> Result<PathBuf, TaskError> {
     let mut build = Command::new("cargo");
-    // The whole workspace: else its dependencies are built with other features once more.
-    build.args(["build", "--locked", "--workspace", "--bin", "shoal"]);
+    // The whole workspace and an example: else its dependencies, and all that needs them, are built
+    // once more with other features than the tests have.
+    build.args(["build", "--locked", "--workspace", "--bin", "shoal", "--example", "tool_model"]);
     shell::loud(build.current_dir(shell::root()), "install Rust")?;
     Ok(target().join("debug/shoal"))
 }
@@ -71,9 +72,7 @@ pub(crate) fn build() -> Result<PathBuf, TaskError> {
 pub(crate) fn tool_model(folder: &Path) -> Result<PathBuf, TaskError> {
     std::fs::create_dir_all(folder).at(folder)?;
     let model = folder.join("tools.gguf");
-    let mut build = Command::new("cargo");
-    build.args(["build", "--locked", "--workspace", "--example", "tool_model"]);
-    shell::loud(build.current_dir(shell::root()), "install Rust")?;
+    build()?;
     let mut make = Command::new(target().join("debug/examples/tool_model"));
     shell::loud(make.arg(&model), "see what it says")?;
     Ok(model)

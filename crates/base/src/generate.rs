@@ -166,7 +166,7 @@ pub enum Flow {
     Stop,
 }
 
-/// Receives the events of one request. Called from the engine's thread: it must not block.
+/// Receives the events of one request. Called from a thread that computes: it must not block.
 pub trait EventSink: Send {
     /// Takes one event and says whether to go on.
     fn event(&mut self, event: TokenEvent) -> Flow;
@@ -271,10 +271,18 @@ pub enum GenerateError {
         rule: String,
     },
     /// Prompt and answer do not fit the context.
-    #[error("prompt of {prompt_tokens} tokens, the context holds {limit_tokens}")]
+    ///
+    /// The first words are those that clients look for.
+    #[error(
+        "this model's maximum context length is {limit_tokens} tokens, but {} were requested: \
+         {prompt_tokens} of the prompt and {answer_tokens} of the answer",
+        prompt_tokens + answer_tokens
+    )]
     ContextLength {
-        /// Tokens of the prompt, plus one for an answer.
+        /// Tokens of the prompt.
         prompt_tokens: u64,
+        /// Tokens asked for, or one.
+        answer_tokens: u64,
         /// What the model or the memory budget allows.
         limit_tokens: u64,
     },

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use shoal_base::Digest;
-use shoal_store::KeptAnswers;
+use shoal_store::{KeptAnswers, StoreError};
 
 use crate::failure::Failure;
 use crate::session::Session;
@@ -30,7 +30,10 @@ impl Kept {
 
 impl shoal_gateway::KeptAnswers for Kept {
     fn find(&self, key: &[u8; 32]) -> io::Result<Option<Vec<u8>>> {
-        self.0.find(Digest(*key), SystemTime::now()).map_err(io::Error::other)
+        self.0.find(Digest(*key), SystemTime::now()).map_err(|error| match error {
+            StoreError::Answer { .. } => io::Error::new(io::ErrorKind::InvalidData, error),
+            error => io::Error::other(error),
+        })
     }
 
     fn keep(&self, key: &[u8; 32], answer: &[u8]) -> io::Result<()> {

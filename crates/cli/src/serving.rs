@@ -28,9 +28,14 @@ impl Slot {
         self.engine.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn load(&self, options: EngineOptions) -> Result<Arc<LocalEngine>, LoadError> {
+    /// The engine, for somebody who wants to use it.
+    fn asked(&self) -> Option<Arc<LocalEngine>> {
         *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        if let Some(engine) = self.loaded() {
+        self.loaded()
+    }
+
+    fn load(&self, options: EngineOptions) -> Result<Arc<LocalEngine>, LoadError> {
+        if let Some(engine) = self.asked() {
             return Ok(engine);
         }
         let _only_one = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
@@ -111,6 +116,11 @@ impl Models for OnDemand {
             }
         }
     }
+
+    fn loaded(&self, name: Option<&str>) -> Option<Arc<dyn Generate>> {
+        let slot = self.slots.iter().find(|slot| name.is_none_or(|name| slot.name == name))?;
+        Some(slot.asked()?)
+    }
 }
 
 #[cfg(test)]
@@ -131,7 +141,9 @@ mod tests {
         assert_eq!(loaded(), [false, false]);
         models.load_first().unwrap();
         assert_eq!(loaded(), [true, false]);
+        assert!(models.loaded(None).is_some() && models.loaded(Some("b")).is_none());
         let used = models.open("b").unwrap();
+        assert_eq!(models.loaded(Some("b")).unwrap().card().name, "b");
         assert_eq!(used.card().name, "b");
         models.unload_idle(Duration::from_secs(3600));
         assert_eq!(loaded(), [true, true], "they were just asked for");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use shoal_base::TokenId;
-use shoal_kernels::{Kernels, Quantized};
+use shoal_kernels::{Kernels, Quantized, Team};
 use shoal_model::package::{BlobKind, LinearSlot, Package};
 
 use crate::LoadError;
@@ -57,6 +57,11 @@ impl Head {
     #[must_use]
     pub fn width(&self) -> usize {
         self.norm.len()
+    }
+
+    /// The threads it computes on.
+    pub(crate) fn team(&self) -> &Team {
+        self.kernels.team()
     }
 
     /// Bytes of weights read for logits.

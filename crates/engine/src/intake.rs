@@ -71,36 +71,33 @@ impl Intake {
     /// A parameter is out of range, the grammar does not compile, or prompt and answer do not fit.
     pub fn accept(&self, request: &Request) -> Result<Accepted, GenerateError> {
         check(request, self.card.vocab_count)?;
-        let tokens = self.prompt(&request.prompt)?;
+        let asked = request.stop.tokens_max;
+        let tokens = self.prompt(&request.prompt, asked.unwrap_or(1))?;
         let constraint = request.sampling.grammar.as_ref();
         let constraint = constraint.map(|grammar| self.grammars.compile(grammar)).transpose()?;
-        let room = self.card.context_tokens - tokens.len() as u32;
-        let limit = match request.stop.tokens_max {
-            Some(asked) if asked > room => {
-                return Err(GenerateError::ContextLength {
-                    prompt_tokens: tokens.len() as u64 + u64::from(asked),
-                    limit_tokens: self.card.context_tokens.into(),
-                });
-            }
-            Some(asked) => asked,
-            None => room,
-        };
+        let limit = asked.unwrap_or(self.card.context_tokens - tokens.len() as u32);
         let tokenizer = Arc::clone(&self.tokenizer);
         let answer = Box::new(Answer::new(tokenizer, request, constraint, &tokens, limit));
         Ok(Accepted { tokens, answer })
     }
 
-    /// Tokens of a prompt, of which there is at least one and room for one more.
-    pub(crate) fn prompt(&self, prompt: &Prompt) -> Result<Vec<TokenId>, GenerateError> {
+    /// Tokens of a prompt, of which there is at least one and room for an answer of so many.
+    pub(crate) fn prompt(
+        &self,
+        prompt: &Prompt,
+        answer_tokens: u32,
+    ) -> Result<Vec<TokenId>, GenerateError> {
         let tokens = self.prompts.tokens(prompt)?;
         if tokens.is_empty() {
             let rule = "has at least one token".to_owned();
             return Err(GenerateError::Parameter { name: "prompt", rule });
         }
+        let (prompt_tokens, answer_tokens) = (tokens.len() as u64, u64::from(answer_tokens));
         let limit_tokens = u64::from(self.card.context_tokens);
-        let prompt_tokens = tokens.len() as u64;
-        match prompt_tokens >= limit_tokens {
-            true => Err(GenerateError::ContextLength { prompt_tokens, limit_tokens }),
+        match prompt_tokens + answer_tokens > limit_tokens {
+            true => {
+                Err(GenerateError::ContextLength { prompt_tokens, answer_tokens, limit_tokens })
+            }
             false => Ok(tokens),
         }
     }

@@ -183,7 +183,7 @@ impl Generate for LocalEngine {
 
     fn embed(&self, inputs: &[Prompt]) -> Result<Vec<Vec<f32>>, GenerateError> {
         let inputs: Vec<Vec<TokenId>> =
-            inputs.iter().map(|input| self.intake.prompt(input)).collect::<Result<_, _>>()?;
+            inputs.iter().map(|input| self.intake.prompt(input, 1)).collect::<Result<_, _>>()?;
         let mut waiting = Vec::with_capacity(inputs.len());
         for tokens in inputs {
             let (done, result) = channel();

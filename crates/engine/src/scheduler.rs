@@ -7,6 +7,7 @@
 //! requests go before batch requests; every queue is bounded.
 
 mod compose;
+mod draw;
 mod running;
 
 use std::collections::VecDeque;
@@ -20,6 +21,7 @@ use crate::prefix::PrefixChain;
 use crate::stats::Stats;
 use crate::{Head, KvError, SequenceId, Stage};
 use compose::{Part, compose};
+use draw::{Draw, Drawn, draw_all};
 use running::Running;
 pub(crate) use running::{Cancel, Job, Work};
 
@@ -230,17 +232,22 @@ impl Scheduler {
             false => self.head.logits(&wanted, &mut logits),
         };
         let vocab = self.head.vocab_count();
-        let mut row = 0;
-        let mut ended = Vec::new();
+        let mut draws = Vec::with_capacity(parts.len());
+        let (mut row, mut rest) = (0, &mut logits[..]);
         for (part, &first) in parts.iter().zip(&first_row) {
             let count = part.logits_rows().len();
             let unsound = &unsound[row..row + count];
-            let fault = first_fault(part, &faults[first..first + part.rows], unsound);
-            let states = &rows[first * width..(first + part.rows) * width];
-            let logits = &mut logits[row * vocab..(row + count) * vocab];
-            let outcome = self.take(part, states, logits, fault);
             row += count;
-            if let Some(end) = outcome.transpose() {
+            let fault = first_fault(part, &faults[first..first + part.rows], unsound);
+            let logits;
+            (logits, rest) = rest.split_at_mut(count * vocab);
+            draws.push(Draw { part, fault, logits });
+        }
+        let drawn = draw_all(self.head.team(), &mut self.running, draws, vocab);
+        let mut ended = Vec::new();
+        for ((part, &first), drawn) in parts.iter().zip(&first_row).zip(drawn) {
+            let states = &rows[first * width..(first + part.rows) * width];
+            if let Some(end) = self.take(part, states, drawn).transpose() {
                 ended.push((part.running, end));
             }
         }
@@ -253,16 +260,13 @@ impl Scheduler {
         &mut self,
         part: &Part,
         states: &[u16],
-        logits: &mut [f32],
-        fault: Option<RowFault>,
+        drawn: Drawn,
     ) -> Result<Option<(FinishReason, String)>, GenerateError> {
-        let vocab = self.head.vocab_count();
         let running = &mut self.running[part.running];
         running.computed = part.position + part.rows;
-        let at = |row: usize| fault.filter(|fault| fault.row <= row);
         if running.work.is_embedding() {
             for (row, state) in self.head.states(states).into_iter().enumerate() {
-                if let Some(fault) = at(row) {
+                if let Some(fault) = drawn.fault.filter(|fault| fault.row <= row) {
                     return Err(fault.error(part));
                 }
                 let state = state.ok_or(RowFault { row, layer_index: HEAD }.error(part))?;
@@ -272,28 +276,11 @@ impl Scheduler {
             let reason = FinishReason::Stop(StopCause::EndOfTurn);
             return Ok(done.then(|| (reason, String::new())));
         }
-        let first_logits = part.logits_rows().start;
-        if let Some(fault) = fault.filter(|fault| fault.row < first_logits) {
-            return Err(fault.error(part));
-        }
-        let mut end = None;
-        let mut drawn = 0;
-        for logits in logits.chunks_exact_mut(vocab) {
-            // A row behind a wrong guess is none of the answer, and neither is its fault.
-            if let Some(fault) = at(first_logits + drawn) {
-                return Err(fault.error(part));
-            }
-            let expected = running.guesses.get(drawn).copied();
-            drawn += 1;
-            end = running.draw(logits)?;
-            if end.is_some() || expected != running.tokens.last().copied() {
-                break;
-            }
-        }
-        if drawn > 0 {
-            self.stats.drawn(drawn, running.guesses.len());
+        let end = drawn.end?;
+        if drawn.count > 0 {
+            self.stats.drawn(drawn.count, running.guesses.len());
             // Rows of wrong guesses are computed again when their position comes.
-            running.computed = part.position + part.logits_rows().start + drawn;
+            running.computed = part.position + part.logits_rows().start + drawn.count;
         }
         running.publish(self.stage.cache_mut());
         Ok(end)

@@ -265,11 +265,11 @@ fn what_does_not_fit_is_refused_before_it_starts() {
     let too_long = Prompt::Tokens(vec![TokenId(5); 512]);
     assert_eq!(
         refused(Request::new(too_long)),
-        GenerateError::ContextLength { prompt_tokens: 512, limit_tokens: 512 }
+        GenerateError::ContextLength { prompt_tokens: 512, answer_tokens: 1, limit_tokens: 512 }
     );
     assert_eq!(
         refused(request("abc", 0, 510)),
-        GenerateError::ContextLength { prompt_tokens: 514, limit_tokens: 512 }
+        GenerateError::ContextLength { prompt_tokens: 4, answer_tokens: 510, limit_tokens: 512 }
     );
     let empty = Request::new(Prompt::Tokens(Vec::new()));
     assert!(matches!(refused(empty), GenerateError::Parameter { name: "prompt", .. }));

@@ -1,7 +1,7 @@
 //! What every request needs: the models, the counters, who may ask.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use shoal_base::Generate;
 use tokio::sync::watch;
@@ -33,6 +33,8 @@ pub(crate) struct App {
     pub(crate) kept: Option<Arc<dyn KeptAnswers>>,
     pub(crate) under_way: UnderWay,
     pub(crate) phase: watch::Receiver<Phase>,
+    /// How long is waited for a client.
+    pub(crate) patience: Duration,
     /// When the server started, for clients that want to know when a model was made.
     pub(crate) started_unix_s: u64,
 }
@@ -43,6 +45,9 @@ impl App {
         self: &Arc<Self>,
         name: Option<String>,
     ) -> Result<Arc<dyn Generate>, ApiError> {
+        if let Some(model) = self.models.loaded(name.as_deref()) {
+            return Ok(model);
+        }
         let app = Arc::clone(self);
         blocking(move || {
             let name = match name {

@@ -6,11 +6,12 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::StreamExt as _;
 use serde_json::Value;
 
+use crate::app::App;
 use crate::error::ApiError;
-use crate::limits::{BODY_BYTES_MAX, BODY_TIME_MAX};
+use crate::limits::BODY_BYTES_MAX;
 
 /// All bytes of a body.
-pub(crate) async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
+pub(crate) async fn read(app: &App, body: Body) -> Result<Vec<u8>, ApiError> {
     use hyper::body::Body as _;
 
     // What says beforehand that it is too long is refused before it is sent.
@@ -29,7 +30,7 @@ pub(crate) async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
         }
         Ok(bytes)
     };
-    tokio::time::timeout(BODY_TIME_MAX, whole).await.unwrap_or(Err(ApiError::BodyTooSlow))
+    tokio::time::timeout(app.patience, whole).await.unwrap_or(Err(ApiError::BodyTooSlow))
 }
 
 /// An answer in JSON.

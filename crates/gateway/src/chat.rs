@@ -35,7 +35,7 @@ pub(crate) async fn completions(
     Extension(admission): Extension<Admission>,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let order = order(&body::read(body).await?)?;
+    let order = order(&body::read(&app, body).await?)?;
     reply(app, &caller, admission, order).await
 }
 

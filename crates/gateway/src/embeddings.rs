@@ -23,7 +23,7 @@ pub(crate) async fn embeddings(
     State(app): State<Arc<App>>,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let mut fields = Fields::parse(&body::read(body).await?, EMBEDDINGS)?;
+    let mut fields = Fields::parse(&body::read(&app, body).await?, EMBEDDINGS)?;
     let name = fields.text("model")?;
     let inputs = prompts(fields.need("input")?, "input", INPUTS_MAX)?;
     let format = fields.text("encoding_format")?;

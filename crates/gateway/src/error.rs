@@ -50,6 +50,11 @@ pub(crate) enum ApiError {
     PackageGone { begun: PackageId },
     #[error("kept answers cannot be read or written now")]
     NotKept,
+    #[error(
+        "the answer kept for this Idempotency-Key is damaged; with another key the request is \
+         computed once more"
+    )]
+    KeptDamaged,
     #[error("there is nothing at this path")]
     NotFound,
     #[error("this path does not take this method")]
@@ -70,6 +75,7 @@ impl ApiError {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::PackageGone { .. } => StatusCode::CONFLICT,
+            Self::KeptDamaged => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Host | Self::Origin => StatusCode::FORBIDDEN,
             Self::Key => StatusCode::UNAUTHORIZED,
             Self::Generate(GenerateError::Overloaded { .. }) => StatusCode::TOO_MANY_REQUESTS,
@@ -120,6 +126,7 @@ impl ApiError {
             Self::KeyReused => "idempotency_key_reused",
             Self::PackageGone { .. } => "idempotency_package_gone",
             Self::NotKept => "kept_answers_unreadable",
+            Self::KeptDamaged => "kept_answer_damaged",
             Self::NotFound => "not_found",
             Self::Method => "method_not_allowed",
             Self::Generate(_) => return None,
@@ -142,6 +149,10 @@ impl ApiError {
                 Some(name)
             }
             Self::Generate(GenerateError::Parameter { name, .. }) => Some(public_name(name)),
+            // What asks for less is answered.
+            Self::Generate(GenerateError::ContextLength {
+                prompt_tokens, limit_tokens, ..
+            }) if prompt_tokens < limit_tokens => Some("max_tokens"),
             Self::Generate(GenerateError::Grammar { .. }) => Some("response_format"),
             Self::Generate(GenerateError::NoChatTemplate | GenerateError::Template { .. }) => {
                 Some("messages")

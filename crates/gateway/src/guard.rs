@@ -44,7 +44,7 @@ pub(crate) async fn guard(
         Err(error) => error.into_response(),
     };
     app.metrics.answered(&path, response.status().as_u16());
-    let id = HeaderValue::from_str(&format!("req-{}", random_id())).expect("digits and letters");
+    let id = HeaderValue::from_str(&random_id()).expect("digits and letters");
     let marks = [
         (HeaderName::from_static("x-request-id"), id),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
@@ -87,7 +87,7 @@ fn random_id() -> String {
     let mut bytes = [0; 16];
     // Without a source of randomness ids repeat, which harms nothing but logs.
     let _ = getrandom::fill(&mut bytes);
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("req-{:032x}", u128::from_be_bytes(bytes))
 }
 
 fn check(app: &App, request: &Request) -> Result<Caller, ApiError> {

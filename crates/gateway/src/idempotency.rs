@@ -38,7 +38,8 @@ pub trait KeptAnswers: Send + Sync {
     /// The answer with this key.
     ///
     /// # Errors
-    /// It cannot be known whether there is one.
+    /// It cannot be known whether there is one; of the kind [`std::io::ErrorKind::InvalidData`] when
+    /// it is damaged.
     fn find(&self, key: &[u8; 32]) -> std::io::Result<Option<Vec<u8>>>;
 
     /// Keeps an answer, in the place of what was kept with this key.
@@ -81,7 +82,7 @@ async fn answer(app: &Arc<App>, request: Request, next: Next) -> Result<Response
     }
     let name = key(request.headers())?;
     let (mut parts, body) = request.into_parts();
-    let bytes = body::read(body).await?;
+    let bytes = body::read(app, body).await?;
     let fingerprint = digest(&[parts.uri.path().as_bytes(), &bytes]);
     let caller = parts.extensions.get::<Caller>().map_or(&[][..], Caller::salt);
     let key = digest(&[caller, name.as_bytes()]);
@@ -182,12 +183,15 @@ impl Place {
     async fn kept(&self) -> Result<Option<Kept>, ApiError> {
         let (app, key) = (Arc::clone(&self.app), self.key);
         let found = blocking(move || match &app.kept {
-            Some(kept) => kept.find(&key).map_err(|_| ApiError::NotKept),
+            Some(kept) => kept.find(&key).map_err(|error| match error.kind() {
+                std::io::ErrorKind::InvalidData => ApiError::KeptDamaged,
+                _ => ApiError::NotKept,
+            }),
             None => Ok(None),
         });
-        let Some(kept) = found.await?.and_then(|bytes| Kept::read(&bytes)) else {
-            return Ok(None);
-        };
+        let Some(bytes) = found.await? else { return Ok(None) };
+        // Taken for absent it would be answered a second time.
+        let kept = Kept::read(&bytes).ok_or(ApiError::KeptDamaged)?;
         match *kept.fingerprint() == self.recording.fingerprint {
             true => Ok(Some(kept)),
             false => Err(ApiError::KeyReused),

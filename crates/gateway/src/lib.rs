@@ -19,8 +19,6 @@ mod error;
 pub mod fuzz;
 mod guard;
 mod health;
-#[cfg(test)]
-mod hostile;
 mod idempotency;
 mod keys;
 mod limits;

@@ -4,14 +4,11 @@ use std::time::Duration;
 
 /// A body. The longest prompt is 8 MiB; JSON escapes take the rest.
 pub(crate) const BODY_BYTES_MAX: usize = 16 << 20;
-/// A body that takes longer to arrive comes from a client that only wants to hold a place.
-pub(crate) const BODY_TIME_MAX: Duration = Duration::from_secs(60);
-/// From the beginning of a connection, or the end of an answer, to the end of the next head.
-pub(crate) const HEAD_TIME_MAX: Duration = Duration::from_secs(60);
+/// How long is waited for a client. A body that takes longer to arrive comes from one that only
+/// wants to hold a place.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// A head, with all its headers.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 << 10;
-/// How long a client may leave bytes of an answer unread once the buffers are full.
-pub(crate) const WRITE_TIME_MAX: Duration = Duration::from_secs(60);
 /// Connections at once. One more waits until one ends.
 pub(crate) const CONNECTIONS_MAX: usize = 2048;
 /// How long answers that were cut may take to say so.

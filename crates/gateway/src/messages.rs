@@ -38,12 +38,6 @@ pub(crate) async fn messages(
     answer(app, &caller, admission, body).await.unwrap_or_else(|error| refused(&error))
 }
 
-/// Understands a request and forgets it, for tests that look at refusals only.
-#[cfg(test)]
-pub(crate) fn understand(body: &[u8]) -> Result<(), ApiError> {
-    ask::ask(body).map(drop)
-}
-
 /// What all parts of an answer need.
 struct Heading {
     birth: Birth,
@@ -57,7 +51,7 @@ async fn answer(
     admission: Admission,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let Ask { model, mut request, stream, tools } = ask::ask(&body::read(body).await?)?;
+    let Ask { model, mut request, stream, tools } = ask::ask(&body::read(&app, body).await?)?;
     caller.salt_request(&mut request);
     let model = app.open(Some(model)).await?;
     let computes = Arc::clone(&model);

@@ -160,9 +160,14 @@ pub(crate) async fn show(State(app): State<Arc<App>>) -> Result<Response, ApiErr
 
 /// Watches the answers of one request.
 pub(crate) struct Meter {
-    metrics: Metrics,
     model: String,
-    labels: Labels,
+    prompt_tokens: Counter,
+    generated_tokens: Counter,
+    first_token: Histogram,
+    token: Histogram,
+    request: Histogram,
+    successes: Family<Labels, Counter>,
+    open: Gauge,
     begun: Instant,
     /// When the last token of each answer came.
     last: Vec<Option<Instant>>,
@@ -171,35 +176,44 @@ pub(crate) struct Meter {
 impl Meter {
     pub(crate) fn new(metrics: &Metrics, model: &str) -> Self {
         let labels = labels(model);
-        metrics.open.get_or_create(&labels).inc();
-        let (metrics, model) = (metrics.clone(), model.to_owned());
-        Self { metrics, model, labels, begun: Instant::now(), last: Vec::new() }
+        let open = metrics.open.get_or_create(&labels).clone();
+        open.inc();
+        Self {
+            model: model.to_owned(),
+            prompt_tokens: metrics.prompt_tokens.get_or_create(&labels).clone(),
+            generated_tokens: metrics.generated_tokens.get_or_create(&labels).clone(),
+            first_token: metrics.first_token.get_or_create(&labels).clone(),
+            token: metrics.token.get_or_create(&labels).clone(),
+            request: metrics.request.get_or_create(&labels).clone(),
+            successes: metrics.successes.clone(),
+            open,
+            begun: Instant::now(),
+            last: Vec::new(),
+        }
     }
 
     pub(crate) fn event(&mut self, index: usize, event: &TokenEvent) {
         let now = Instant::now();
         match event {
             TokenEvent::Started { prompt_tokens, .. } => {
-                let counter = self.metrics.prompt_tokens.get_or_create(&self.labels);
-                counter.inc_by(u64::from(*prompt_tokens));
+                self.prompt_tokens.inc_by(u64::from(*prompt_tokens));
             }
             TokenEvent::Token { .. } => {
                 if self.last.len() <= index {
                     self.last.resize(index + 1, None);
                 }
-                let (family, since) = match self.last[index].replace(now) {
-                    None => (&self.metrics.first_token, self.begun),
-                    Some(last) => (&self.metrics.token, last),
+                let (histogram, since) = match self.last[index].replace(now) {
+                    None => (&self.first_token, self.begun),
+                    Some(last) => (&self.token, last),
                 };
-                family.get_or_create(&self.labels).observe((now - since).as_secs_f64());
-                self.metrics.generated_tokens.get_or_create(&self.labels).inc();
+                histogram.observe((now - since).as_secs_f64());
+                self.generated_tokens.inc();
             }
             TokenEvent::Finished { reason, .. } if *reason != FinishReason::Cancelled => {
                 let mut labels = labels(&self.model);
                 labels.push(("finished_reason", reason.as_str().to_owned()));
-                self.metrics.successes.get_or_create(&labels).inc();
-                let seconds = (now - self.begun).as_secs_f64();
-                self.metrics.request.get_or_create(&self.labels).observe(seconds);
+                self.successes.get_or_create(&labels).inc();
+                self.request.observe((now - self.begun).as_secs_f64());
             }
             TokenEvent::Finished { .. } | TokenEvent::Failed(_) => {}
         }
@@ -208,6 +222,6 @@ impl Meter {
 
 impl Drop for Meter {
     fn drop(&mut self) {
-        self.metrics.open.get_or_create(&self.labels).dec();
+        self.open.dec();
     }
 }

@@ -17,6 +17,13 @@ pub trait Models: Send + Sync {
     /// There is no such model, or it cannot be loaded now.
     fn open(&self, name: &str) -> Result<Arc<dyn Generate>, OpenError>;
 
+    /// The model that [`Self::open`] would give, the default one without a name, if that takes no
+    /// time at all. Must not block.
+    fn loaded(&self, name: Option<&str>) -> Option<Arc<dyn Generate>> {
+        let _ = name;
+        None
+    }
+
     /// Who computes; `None` when that is this process alone.
     fn map(&self) -> Option<SwarmMap> {
         None

@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::{Stream, stream};
+use serde::Serialize;
 use serde_json::{Value, json};
 use shoal_base::{FinishReason, Generate, ModelCard, Request, Route, Timings, TokenEvent, Usage};
 
@@ -81,6 +82,31 @@ impl Order {
         });
         choices.collect()
     }
+}
+
+/// A piece of a stream. There are as many as tokens, so it is written without a tree in between.
+#[derive(Serialize)]
+struct Chunk<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    system_fingerprint: &'a str,
+    choices: [ChunkChoice; 1],
+    /// `null`, if the last piece has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<()>,
+}
+
+#[derive(Serialize)]
+struct ChunkChoice {
+    index: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delta: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<Value>,
+    logprobs: Value,
+    finish_reason: Option<&'static str>,
 }
 
 /// What all parts of a reply repeat.
@@ -286,12 +312,24 @@ impl Streaming {
         self.ready.push_back(Event::default().data(value.to_string()));
     }
 
+    fn push_chunk(
+        &mut self,
+        index: usize,
+        delta: Value,
+        logprobs: Value,
+        reason: Option<&'static str>,
+    ) {
+        let chunk = self.heading.chunk(index, delta, logprobs, reason);
+        let json = serde_json::to_string(&chunk).expect("keys are texts");
+        self.ready.push_back(Event::default().data(json));
+    }
+
     fn add(&mut self, index: usize, event: TokenEvent) {
         match event {
             TokenEvent::Started { .. } => {
                 if self.heading.shape == Shape::Chat {
                     let delta = json!({ "role": "assistant", "content": "", "refusal": null });
-                    self.push(&self.heading.chunk(index, delta, Value::Null, None));
+                    self.push_chunk(index, delta, Value::Null, None);
                 }
             }
             TokenEvent::Token { text, logprob, top, .. } => {
@@ -309,7 +347,7 @@ impl Streaming {
                     Shape::Text => json!(""),
                 };
                 let reason = self.choices[index].reason();
-                self.push(&self.heading.chunk(index, delta, Value::Null, reason));
+                self.push_chunk(index, delta, Value::Null, reason);
                 if self.choices.iter().all(|choice| choice.end.is_some()) {
                     self.end();
                 }
@@ -327,11 +365,11 @@ impl Streaming {
         };
         if pieces.is_empty() && has_scores {
             let delta = self.heading.text_delta("");
-            self.push(&self.heading.chunk(index, delta, logprobs.take(), None));
+            self.push_chunk(index, delta, logprobs.take(), None);
         }
         for piece in pieces {
             let Some(delta) = self.delta(index, piece) else { continue };
-            self.push(&self.heading.chunk(index, delta, logprobs.take(), None));
+            self.push_chunk(index, delta, logprobs.take(), None);
         }
     }
 
@@ -424,19 +462,21 @@ impl Heading {
         index: usize,
         delta: Value,
         logprobs: Value,
-        reason: Option<&'static str>,
-    ) -> Value {
-        let key = match self.shape {
-            Shape::Chat => "delta",
-            Shape::Text => "text",
+        finish_reason: Option<&'static str>,
+    ) -> Chunk<'_> {
+        let (delta, text) = match self.shape {
+            Shape::Chat => (Some(delta), None),
+            Shape::Text => (None, Some(delta)),
         };
-        let mut chunk = self.start(self.chunk_object());
-        chunk["choices"] =
-            json!([{ "index": index, key: delta, "logprobs": logprobs, "finish_reason": reason }]);
-        if self.has_usage {
-            chunk["usage"] = Value::Null;
+        Chunk {
+            id: &self.id,
+            object: self.chunk_object(),
+            created: self.birth.created_unix_s,
+            model: &self.model,
+            system_fingerprint: &self.fingerprint,
+            choices: [ChunkChoice { index, delta, text, logprobs, finish_reason }],
+            usage: self.has_usage.then_some(()),
         }
-        chunk
     }
 
     fn whole(&self, choices: &mut [Choice]) -> Value {

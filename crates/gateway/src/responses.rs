@@ -37,7 +37,7 @@ pub(crate) async fn responses(
     Extension(admission): Extension<Admission>,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let Ask { model, mut request, stream, tools, echo } = ask::ask(&body::read(body).await?)?;
+    let Ask { model, mut request, stream, tools, echo } = ask::ask(&body::read(&app, body).await?)?;
     caller.salt_request(&mut request);
     let model = app.open(model).await?;
     let computes = Arc::clone(&model);
@@ -81,12 +81,6 @@ pub(crate) async fn responses(
     response.headers_mut().extend(headers);
     response.extensions_mut().insert(is_whole);
     Ok(response)
-}
-
-/// Understands a request and forgets it, for tests that look at refusals only.
-#[cfg(test)]
-pub(crate) fn understand(body: &[u8]) -> Result<(), ApiError> {
-    ask::ask(body).map(drop)
 }
 
 /// An answer before anything was said.

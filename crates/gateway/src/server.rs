@@ -20,7 +20,7 @@ use crate::app::{App, Phase, unix_s};
 use crate::error::ApiError;
 use crate::idempotency::{KeptAnswers, UnderWay, idempotency};
 use crate::keys::ApiKeys;
-use crate::limits::{CONNECTIONS_MAX, CUT_TIME_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX, WRITE_TIME_MAX};
+use crate::limits::{CONNECTIONS_MAX, CUT_TIME_MAX, HEAD_BYTES_MAX, PATIENCE};
 use crate::metrics::{self, Metrics};
 use crate::models::Models;
 use crate::{
@@ -68,6 +68,17 @@ pub struct GatewayOptions {
     pub keys: Option<ApiKeys>,
     /// Where answers are kept for requests with an `Idempotency-Key`; without it they are refused.
     pub kept: Option<Arc<dyn KeptAnswers>>,
+    /// How long is waited for a client: for a head, from the beginning of a connection or the end
+    /// of an answer; for a body; and, once the buffers are full, for it to read.
+    pub patience: Duration,
+}
+
+impl GatewayOptions {
+    /// Anybody may ask at `listen`; no answers are kept.
+    #[must_use]
+    pub fn new(listen: SocketAddr) -> Self {
+        Self { listen, hosts: Vec::new(), keys: None, kept: None, patience: PATIENCE }
+    }
 }
 
 impl std::fmt::Debug for GatewayOptions {
@@ -111,7 +122,7 @@ impl Gateway {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.worker_threads(THREADS).thread_name("shoal-gateway").enable_all();
         let runtime = builder.build().map_err(StartError::Threads)?;
-        let GatewayOptions { listen, hosts, keys, kept } = options;
+        let GatewayOptions { listen, hosts, keys, kept, patience } = options;
         let refuse = |source| StartError::Listen { listen, source };
         let listener = runtime.block_on(TcpListener::bind(listen)).map_err(refuse)?;
         let address = listener.local_addr().map_err(refuse)?;
@@ -124,6 +135,7 @@ impl Gateway {
             kept,
             under_way: UnderWay::default(),
             phase: phase_seen,
+            patience,
             started_unix_s: unix_s(),
         };
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -202,6 +214,7 @@ fn router(app: &Arc<App>) -> Router {
 async fn accept(listener: TcpListener, app: Arc<App>, connections: Arc<Semaphore>) {
     let router = router(&app);
     let mut phase = app.phase.clone();
+    let patience = app.patience;
     loop {
         let accepted = tokio::select! {
             // An error says that the server is gone.
@@ -210,7 +223,8 @@ async fn accept(listener: TcpListener, app: Arc<App>, connections: Arc<Semaphore
         };
         match accepted {
             Some((stream, permit)) => {
-                tokio::spawn(serve(stream, router.clone(), app.phase.clone(), permit));
+                let phase = app.phase.clone();
+                tokio::spawn(serve(stream, router.clone(), phase, patience, permit));
             }
             None => tokio::time::sleep(ACCEPT_REST).await,
         }
@@ -231,17 +245,15 @@ async fn serve(
     stream: TcpStream,
     router: Router,
     mut phase: watch::Receiver<Phase>,
+    patience: Duration,
     _permit: OwnedSemaphorePermit,
 ) {
     // Tokens are small and must not wait for each other. Where it fails they only come later.
     let _ = stream.set_nodelay(true);
     let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(WRITE_TIME_MAX));
+    stream.set_write_timeout(Some(patience));
     let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME_MAX)
-        .max_buf_size(HEAD_BYTES_MAX);
+    builder.timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(HEAD_BYTES_MAX);
     let stream = TokioIo::new(Box::pin(stream));
     let connection = builder.serve_connection(stream, TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);

@@ -17,7 +17,7 @@ pub(crate) async fn tokenize(
     State(app): State<Arc<App>>,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let mut fields = Fields::parse(&body::read(body).await?, TOKENIZE)?;
+    let mut fields = Fields::parse(&body::read(&app, body).await?, TOKENIZE)?;
     let name = fields.text("model")?;
     let prompt = tokenize_prompt(&mut fields)?;
     let model = app.open(name).await?;
@@ -48,7 +48,7 @@ pub(crate) async fn detokenize(
     State(app): State<Arc<App>>,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let mut fields = Fields::parse(&body::read(body).await?, DETOKENIZE)?;
+    let mut fields = Fields::parse(&body::read(&app, body).await?, DETOKENIZE)?;
     let name = fields.text("model")?;
     let ids = detokenize_ids(fields.need("tokens")?)?;
     let model = app.open(name).await?;

@@ -3,6 +3,10 @@
 //! Owns the folder `answers` and how long files in it live. Does not own what an answer is: those
 //! are bytes. They are words of the user, so only the user can read them, and what is too old is
 //! removed: when the folder is opened, when somebody sweeps, and when somebody asks for it.
+//!
+//! A file is the second since 1970 at which it ends (8 bytes), the digest of that and the answer
+//! (32 bytes), and the answer. Invariant: what is damaged is never taken for absent, since then the
+//! answer would be made a second time; it stays until an answer as young would have ended.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,8 +25,13 @@ pub const ANSWER_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 const ANSWER_BYTES_MAX: u64 = 65 << 20;
 /// All answers together.
 const ALL_BYTES_MAX: u64 = 2 << 30;
-/// Seconds since 1970 at which a file ends, before the answer.
-const HEAD_BYTES: usize = 8;
+/// Seconds since 1970 at which a file ends.
+const END_BYTES: usize = 8;
+/// Before the answer: the end, and the digest of end and answer.
+const HEAD_BYTES: usize = END_BYTES + 32;
+const DOMAIN: &str = "shoal/kept-answer/v1";
+/// Longest life of a file on its way: it gets its name within a moment, or never.
+const PART_LIFE: Duration = Duration::from_secs(60);
 
 /// Answers on disk.
 #[derive(Debug)]
@@ -50,13 +59,16 @@ impl KeptAnswers {
     /// The answer with this key, unless it is too old.
     ///
     /// # Errors
-    /// The system's answer.
+    /// It is damaged, or the system's answer.
     pub fn find(&self, key: Digest, now: SystemTime) -> Result<Option<Vec<u8>>, StoreError> {
         let path = self.path(key);
         let Some(mut bytes) = files::read_at_most(&path, ANSWER_BYTES_MAX)? else {
             return Ok(None);
         };
-        if !is_alive(&bytes, now) {
+        let Some(end) = end(&bytes).filter(|_| is_sound(&bytes)) else {
+            return Err(StoreError::Answer { path });
+        };
+        if end <= seconds(now) {
             files::remove(&path)?;
             return Ok(None);
         }
@@ -75,14 +87,14 @@ impl KeptAnswers {
         if needed > free {
             return Err(StoreError::NoSpace { path, needed, free });
         }
-        let mut bytes = (seconds(now) + ANSWER_LIFE.as_secs()).to_le_bytes().to_vec();
-        bytes.extend_from_slice(answer);
+        let end = (seconds(now) + ANSWER_LIFE.as_secs()).to_le_bytes();
+        let bytes = [&end[..], &digest(&end, answer).0, answer].concat();
         files::replace(&path, &bytes, 0o600)?;
         self.bytes.fetch_add(needed, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Removes what is too old, and what is no answer.
+    /// Removes what is too old.
     ///
     /// # Errors
     /// The system's answer.
@@ -91,12 +103,10 @@ impl KeptAnswers {
         for entry in std::fs::read_dir(&self.folder).at(&self.folder)? {
             let path = entry.at(&self.folder)?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let is_answer = name.parse::<Digest>().is_ok();
-            // A file on its way gets its name within a moment, or never.
             let length = path.metadata().map_or(0, |file| file.len());
-            let is_alive = match is_answer {
-                true => is_alive(&head(&path), now),
-                false => is_young(&path, now),
+            let is_alive = match name.parse::<Digest>() {
+                Ok(_) => is_alive(&path, now),
+                Err(_) => age(&path, now) < PART_LIFE,
             };
             match is_alive {
                 true => kept += length,
@@ -112,30 +122,49 @@ fn seconds(now: SystemTime) -> u64 {
     now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Whether a file with this beginning has not ended. One that would live longer than any answer
-/// does was written by a clock that ran ahead.
-fn is_alive(bytes: &[u8], now: SystemTime) -> bool {
-    let now = seconds(now);
-    let head = bytes.first_chunk::<HEAD_BYTES>();
-    let end = head.map(|head| u64::from_le_bytes(*head));
-    end.is_some_and(|end| now < end && end <= now + ANSWER_LIFE.as_secs())
+/// When a file with this beginning ends.
+fn end(bytes: &[u8]) -> Option<u64> {
+    bytes.first_chunk::<END_BYTES>().map(|end| u64::from_le_bytes(*end))
+}
+
+fn digest(end: &[u8], answer: &[u8]) -> Digest {
+    Digest::tagged(DOMAIN, &[end, answer].concat())
+}
+
+fn is_sound(bytes: &[u8]) -> bool {
+    let Some((head, answer)) = bytes.split_at_checked(HEAD_BYTES) else { return false };
+    let (end, digest_written) = head.split_at(END_BYTES);
+    digest(end, answer).0 == digest_written
+}
+
+/// Whether an answer has not ended. An end that no clock wrote is not believed; the file's age
+/// decides then.
+fn is_alive(path: &Path, now: SystemTime) -> bool {
+    let (now_s, life_s) = (seconds(now), ANSWER_LIFE.as_secs());
+    // The clock that wrote it may have been set back since.
+    let possible = now_s.saturating_sub(life_s)..now_s + 2 * life_s;
+    match end(&head(path)).filter(|end| possible.contains(end)) {
+        Some(end) => now_s < end,
+        None => age(path, now) < ANSWER_LIFE,
+    }
 }
 
 fn head(path: &Path) -> Vec<u8> {
     use std::io::Read as _;
 
     let mut bytes = Vec::new();
-    // What cannot be read is no answer.
+    // What cannot be read has no end.
     if let Ok(file) = std::fs::File::open(path) {
-        let _ = file.take(HEAD_BYTES as u64).read_to_end(&mut bytes);
+        let _ = file.take(END_BYTES as u64).read_to_end(&mut bytes);
     }
     bytes
 }
 
-fn is_young(path: &Path, now: SystemTime) -> bool {
+/// Since a file was changed.
+fn age(path: &Path, now: SystemTime) -> Duration {
     let changed = path.metadata().and_then(|file| file.modified());
-    // What was changed after `now` is young as well.
-    changed.is_ok_and(|changed| now.duration_since(changed).map_or(0, |age| age.as_secs()) < 60)
+    // What was changed after `now` is young as well; what has no time is gone.
+    changed.map_or(Duration::MAX, |changed| now.duration_since(changed).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -171,20 +200,44 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_is_removed() {
+    fn a_damaged_answer_is_not_taken_for_none() {
+        let home = tempfile::tempdir().unwrap();
+        let now = SystemTime::now();
+        let kept = KeptAnswers::open(home.path()).unwrap();
+        kept.keep(key(1), b"words", now).unwrap();
+        let path = home.path().join(FOLDER).join(key(1).to_string());
+        let whole = std::fs::read(&path).unwrap();
+        let is_damaged = || {
+            kept.sweep(now).unwrap();
+            matches!(kept.find(key(1), now), Err(StoreError::Answer { .. }))
+        };
+        for place in 0..whole.len() {
+            std::fs::write(&path, &whole[..place]).unwrap();
+            assert!(is_damaged(), "{place} bytes");
+            let mut flipped = whole.clone();
+            flipped[place] ^= 0x80;
+            std::fs::write(&path, &flipped).unwrap();
+            assert!(is_damaged(), "byte {place}");
+        }
+        std::fs::write(&path, [0xff; 50]).unwrap();
+        kept.sweep(now + ANSWER_LIFE + Duration::from_secs(60)).unwrap();
+        assert_eq!(kept.find(key(1), now).unwrap(), None, "it does not stay for ever");
+        // A clock that was set back makes nobody compute again.
+        kept.keep(key(1), b"words", now).unwrap();
+        let before = now - Duration::from_secs(3600);
+        kept.sweep(before).unwrap();
+        assert_eq!(kept.find(key(1), before).unwrap().unwrap(), b"words");
+    }
+
+    #[test]
+    fn what_never_got_its_name_is_removed() {
         let home = tempfile::tempdir().unwrap();
         let kept = KeptAnswers::open(home.path()).unwrap();
-        let write = |name: &str, bytes: &[u8]| {
-            let path = home.path().join(FOLDER).join(name);
-            std::fs::write(&path, bytes).unwrap();
-            path
-        };
+        let part = home.path().join(FOLDER).join(".new-1");
+        std::fs::write(&part, b"x").unwrap();
         let now = SystemTime::now();
-        let short = write(&key(1).to_string(), b"x");
-        let ahead = write(&key(2).to_string(), &[0xff; 20]);
-        let part = write(".new-1", b"x");
         kept.sweep(now).unwrap();
-        assert!(!short.exists() && !ahead.exists() && part.exists());
+        assert!(part.exists());
         kept.sweep(now + Duration::from_secs(90)).unwrap();
         assert!(!part.exists());
     }

@@ -51,6 +51,12 @@ pub enum StoreError {
         /// What does not hold.
         rule: &'static str,
     },
+    /// A kept answer is not what was written.
+    #[error("{}: the kept answer is damaged", path.display())]
+    Answer {
+        /// The file.
+        path: PathBuf,
+    },
     /// A key of a node cannot be used.
     #[error("{}: {rule}", path.display())]
     NodeKey {

@@ -104,12 +104,10 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
     busy.finish_and_clear();
     let has_keys = keys.is_some();
     let kept = Kept::open(session)?;
-    let options = GatewayOptions {
-        listen: args.listen,
-        hosts: args.allow_host.clone(),
-        keys,
-        kept: Some(kept.clone()),
-    };
+    let mut options = GatewayOptions::new(args.listen);
+    options.hosts.clone_from(&args.allow_host);
+    options.keys = keys;
+    options.kept = Some(kept.clone());
     interrupt::watch();
     let gateway = Gateway::start(served.models(), options)?;
     let screen = Screen { address: gateway.address(), names, chat, has_keys, speed };

@@ -94,7 +94,7 @@ mod tests {
     use shoal_base::Digest;
 
     #[test]
-    fn damaged_files_are_nothing() {
+    fn damaged_files_are_not_read() {
         let mut headers = HeaderMap::new();
         headers.insert("x-shoal-seed", HeaderValue::from_static("4"));
         let body = Bytes::from_static(b"a\nb");

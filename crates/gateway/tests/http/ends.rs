@@ -1,6 +1,6 @@
 //! How answers end that do not end well. None of them says `stop`.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -56,7 +56,12 @@ fn what_fails_before_it_starts_has_a_status() {
         assert_eq!(said.header("retry-after"), Some("3"));
     }
     let too_long = json!({ "prompt": "x", "max_tokens": 901 });
-    server.post("/v1/completions", &too_long).refused(400, "context_length_exceeded");
+    let said = server.post("/v1/completions", &too_long);
+    said.refused(400, "context_length_exceeded");
+    let error = &said.json()["error"];
+    let message = "this model's maximum context length is 900 tokens, but 906 were requested: \
+                   5 of the prompt and 901 of the answer";
+    assert_eq!((&error["message"], &error["param"]), (&json!(message), &json!("max_tokens")));
     let zero = server.post("/v1/completions", &json!({ "prompt": "x", "max_tokens": 0 }));
     assert_eq!(zero.json()["error"]["param"], "max_tokens");
 }
@@ -86,6 +91,51 @@ fn a_reader_that_never_reads_is_cut() {
     }
     server.idle();
     drop(client);
+}
+
+#[test]
+fn clients_of_a_byte_now_and_then_are_cut() {
+    let server = Server::start_impatient(Mock::default(), Duration::from_millis(300));
+    let request = ask(false);
+    let head = request.windows(4).position(|part| part == b"\r\n\r\n").unwrap() + 4;
+    // In the head, and in the body.
+    for (at_once, status) in [(10, ""), (head + 3, "HTTP/1.1 408")] {
+        let mut client = server.connect(&request[..at_once]);
+        client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let (mut answer, mut piece) = (Vec::new(), [0; 4096]);
+        let mut rest = request[at_once..].iter();
+        for byte in rest.by_ref() {
+            // What a server that has closed does not take is of no account.
+            let _ = client.write_all(&[*byte]);
+            match client.read(&mut piece) {
+                Ok(0) => break,
+                Ok(count) => answer.extend_from_slice(&piece[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => break,
+            }
+        }
+        assert!(rest.next().is_some(), "the whole request was waited for");
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with(status), "{answer}");
+        assert_eq!(answer.contains("body_too_slow"), at_once > head, "{answer}");
+    }
+    assert!(server.mock.requests.lock().unwrap().is_empty(), "nothing was computed");
+}
+
+#[test]
+fn a_client_that_asks_and_never_reads_is_cut() {
+    let server = Server::start_impatient(Mock::default(), Duration::from_millis(300));
+    let request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut client = server.connect(request);
+    client.set_write_timeout(Some(WAIT_MAX)).unwrap();
+    // Answers fill the buffers on the way back; then nothing is taken any more.
+    let error = loop {
+        if let Err(error) = client.write_all(request) {
+            break error;
+        }
+    };
+    let cut = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
+    assert!(cut.contains(&error.kind()), "{error}");
 }
 
 #[test]

@@ -173,3 +173,20 @@ fn what_another_package_began_is_refused() {
     assert_eq!(asked(&other), 0);
     assert_eq!(post(&other, "another", &ask(true)).status, 200);
 }
+
+#[test]
+fn a_damaged_record_is_an_error_and_not_a_second_answer() {
+    let server = Server::start(Mock::default());
+    for stream in [false, true] {
+        let key = format!("key-{stream}");
+        assert_eq!(post(&server, &key, &ask(stream)).status, 200);
+    }
+    server.kept_count(2);
+    server.kept.damage();
+    for stream in [false, true] {
+        let key = format!("key-{stream}");
+        post(&server, &key, &ask(stream)).refused(500, "kept_answer_damaged");
+    }
+    assert_eq!(asked(&server), 2);
+    assert_eq!(post(&server, "another", &ask(false)).status, 200);
+}

@@ -4,6 +4,7 @@
 mod answers;
 mod ends;
 mod guards;
+mod hostile;
 mod idempotency;
 mod pages;
 mod parameters;

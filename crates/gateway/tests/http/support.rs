@@ -93,8 +93,14 @@ impl Generate for Mock {
             let rule = "is at least 1".to_owned();
             return Err(GenerateError::Parameter { name: "tokens_max", rule });
         }
-        if request.stop.tokens_max > Some(900) {
-            return Err(GenerateError::ContextLength { prompt_tokens: 905, limit_tokens: 900 });
+        if let Some(asked) = request.stop.tokens_max.filter(|asked| *asked > 895) {
+            let (prompt_tokens, answer_tokens) = (5, asked.into());
+            let limit_tokens = 900;
+            return Err(GenerateError::ContextLength {
+                prompt_tokens,
+                answer_tokens,
+                limit_tokens,
+            });
         }
         self.requests.lock().unwrap().push(request.clone());
         let cancelled = Arc::new(AtomicBool::new(false));
@@ -216,6 +222,13 @@ impl Models for One {
 #[derive(Default)]
 pub(crate) struct Memory(Mutex<HashMap<[u8; 32], Vec<u8>>>);
 
+impl Memory {
+    /// Takes the end off everything that is kept.
+    pub(crate) fn damage(&self) {
+        self.0.lock().unwrap().values_mut().for_each(|bytes| bytes.truncate(20));
+    }
+}
+
 impl KeptAnswers for Memory {
     fn find(&self, key: &[u8; 32]) -> std::io::Result<Option<Vec<u8>>> {
         Ok(self.0.lock().unwrap().get(key).cloned())
@@ -281,14 +294,20 @@ impl Server {
 
     /// With what another one kept.
     pub(crate) fn start_again(mock: Mock, keys: Option<ApiKeys>, kept: Arc<Memory>) -> Self {
+        Self::start_from(mock, kept, |options| options.keys = keys)
+    }
+
+    /// Waits for its clients no longer than this.
+    pub(crate) fn start_impatient(mock: Mock, patience: Duration) -> Self {
+        Self::start_from(mock, Arc::default(), |options| options.patience = patience)
+    }
+
+    fn start_from(mock: Mock, kept: Arc<Memory>, change: impl FnOnce(&mut GatewayOptions)) -> Self {
         let mock = Arc::new(mock);
-        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let options = GatewayOptions {
-            listen,
-            hosts: vec!["box.lan".to_owned()],
-            keys,
-            kept: Some(Arc::clone(&kept) as Arc<dyn KeptAnswers>),
-        };
+        let mut options = GatewayOptions::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        options.hosts = vec!["box.lan".to_owned()];
+        options.kept = Some(Arc::clone(&kept) as Arc<dyn KeptAnswers>);
+        change(&mut options);
         let gateway = Gateway::start(Arc::new(One(Arc::clone(&mock))), options).unwrap();
         let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None);
         let agent = config.timeout_global(Some(WAIT_MAX)).build().new_agent();
@@ -308,6 +327,10 @@ impl Server {
     }
 
     pub(crate) fn post_text(&self, path: &str, body: &str) -> Said {
+        self.post_raw(path, body.as_bytes())
+    }
+
+    pub(crate) fn post_raw(&self, path: &str, body: &[u8]) -> Said {
         said(self.agent.post(self.url(path)).send(body).unwrap())
     }
 

@@ -6,6 +6,17 @@ use shoal_base::TokenId;
 
 use super::filter;
 
+/// At least `2^32 e^-n`: so many words have noise above `n`. The margin covers the divisions.
+const WORDS_ABOVE: [f64; 24] = {
+    let mut table = [4_294_967_296.0 * 1.001; 24];
+    let mut n = 1;
+    while n < table.len() {
+        table[n] = table[n - 1] / std::f64::consts::E;
+        n += 1;
+    }
+    table
+};
+
 /// The best token so far.
 struct Best {
     score: f64,
@@ -64,8 +75,12 @@ fn could_win(word: u32, gap: f64) -> bool {
     if gap <= 0.0 {
         return true;
     }
-    let share = f64::from(exp2((-gap as f32 * LOG2_E).max(-60.0))) * 1.001;
     let from_end = f64::from(u32::MAX - word) + 0.5;
+    // Most words lose against the next larger power already, which costs no exponential.
+    if from_end > WORDS_ABOVE[(gap as usize).min(WORDS_ABOVE.len() - 1)] {
+        return false;
+    }
+    let share = f64::from(exp2((-gap as f32 * LOG2_E).max(-60.0))) * 1.001;
     from_end <= share * 4_294_967_296.0
 }
 

@@ -75,9 +75,11 @@ impl Slot {
     /// The state machine does not take a request.
     pub(crate) fn refuse(&mut self, request: RequestId, error: AdmitError) {
         let error = match error {
-            AdmitError::Context { needed, limit } => {
-                GenerateError::ContextLength { prompt_tokens: needed, limit_tokens: limit.into() }
-            }
+            AdmitError::Context { prompt, answer, limit } => GenerateError::ContextLength {
+                prompt_tokens: prompt,
+                answer_tokens: answer,
+                limit_tokens: limit.into(),
+            },
             AdmitError::Busy { .. } => GenerateError::Overloaded { retry_after_ms: RETRY_AFTER_MS },
             other => GenerateError::Route { reason: other.to_string() },
         };

@@ -109,10 +109,12 @@ pub struct Submission {
 #[non_exhaustive]
 pub enum AdmitError {
     /// Prompt and answer are longer than the context.
-    #[error("{needed} tokens of prompt and answer, the context has {limit}")]
+    #[error("{prompt} tokens of the prompt and {answer} of the answer, the context has {limit}")]
     Context {
-        /// What it needs.
-        needed: u64,
+        /// Tokens of the prompt.
+        prompt: u64,
+        /// Tokens it may be answered with.
+        answer: u64,
         /// What there is.
         limit: u32,
     },

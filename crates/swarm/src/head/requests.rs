@@ -139,10 +139,10 @@ impl Head {
         if submission.tokens.is_empty() || submission.tokens_max == 0 {
             return Err(AdmitError::Empty);
         }
-        let needed = submission.tokens.len() as u64 + u64::from(submission.tokens_max);
+        let (prompt, answer) = (submission.tokens.len() as u64, u64::from(submission.tokens_max));
         let limit = self.policy.context_tokens.min(self.policy.cache_tokens);
-        if needed > limit.into() {
-            return Err(AdmitError::Context { needed, limit });
+        if prompt + answer > limit.into() {
+            return Err(AdmitError::Context { prompt, answer, limit });
         }
         if self.waiting.len() >= limits::WAITING_MAX {
             return Err(AdmitError::Busy { limit: limits::WAITING_MAX });

@@ -1,12 +1,10 @@
-//! Bodies nobody would send on purpose: each is understood or refused in the usual form.
+//! Bodies nobody would send on purpose: each is answered or refused in the usual form.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::error::ApiError;
-use crate::params::{CHAT, COMPLETIONS};
-use crate::{chat, completions, messages, responses};
+use crate::support::{Mock, Server};
 
-const ROUNDS: u64 = 10_000;
+const BODIES: usize = 10_000;
 const PIECES: [&str; 16] = [
     "null",
     "true",
@@ -24,6 +22,20 @@ const PIECES: [&str; 16] = [
     "\"\\ud800\"",
     "[[[[[[[[",
     "{\"type\":\"json_schema\"}",
+];
+const NAMES: [&str; 12] = [
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "max_tokens",
+    "n",
+    "response_format",
+    "seed",
+    "stop",
+    "stream_options",
+    "temperature",
+    "tools",
+    "user",
 ];
 
 /// The next of a stream of random numbers (splitmix64).
@@ -46,8 +58,7 @@ fn wounded(body: &[u8], state: &mut u64) -> Vec<u8> {
             1 => vec![random(state) as u8],
             2 => PIECES[random(state) % PIECES.len()].into(),
             _ => {
-                let names = [CHAT, COMPLETIONS].concat();
-                let (name, _) = names[random(state) % names.len()];
+                let name = NAMES[random(state) % NAMES.len()];
                 let value = PIECES[random(state) % PIECES.len()];
                 format!("\"{name}\":{value},").into()
             }
@@ -58,31 +69,29 @@ fn wounded(body: &[u8], state: &mut u64) -> Vec<u8> {
     body
 }
 
-#[test]
-fn ten_thousand_wounded_bodies_are_understood_or_refused() {
+/// What each endpoint takes.
+fn bodies() -> [(&'static str, Value); 8] {
     let message = json!({ "role": "user", "content": [{ "type": "text", "text": "x" }] });
-    let body = json!({
+    let chat = json!({
         "messages": [message], "stop": ["a"], "logit_bias": { "1": 2 }, "seed": 1, "n": 2,
         "stream": true, "stream_options": { "include_usage": true }, "logprobs": true,
         "response_format": { "type": "json_schema", "json_schema": { "name": "n", "schema": {} } },
     });
-    let chat_body = body.to_string();
     let function = json!({ "name": "f", "parameters": { "type": "object" } });
     let tool = json!({ "type": "function", "function": function });
     let call = json!({ "id": "c", "type": "function",
                        "function": { "name": "f", "arguments": "{}" } });
-    let tools_body = json!({
+    let tools = json!({
         "messages": [
             { "role": "user", "content": "x" },
             { "role": "assistant", "content": null, "tool_calls": [call] },
             { "role": "tool", "tool_call_id": "c", "content": "y" },
         ],
         "tools": [tool], "tool_choice": "required", "parallel_tool_calls": false,
-    })
-    .to_string();
+    });
     let schema = json!({ "type": "object" });
-    let messages_body = json!({
-        "model": "m", "max_tokens": 9, "stop_sequences": ["a"],
+    let messages = json!({
+        "model": "mock", "max_tokens": 9, "stop_sequences": ["a"],
         "tools": [{ "name": "f", "input_schema": schema }], "tool_choice": { "type": "any" },
         "messages": [
             { "role": "user", "content": "x" },
@@ -90,9 +99,8 @@ fn ten_thousand_wounded_bodies_are_understood_or_refused() {
                 [{ "type": "tool_use", "id": "c", "name": "f", "input": {} }] },
             { "role": "user", "content": [{ "type": "tool_result", "tool_use_id": "c" }] },
         ],
-    })
-    .to_string();
-    let responses_body = json!({
+    });
+    let responses = json!({
         "input": [
             { "role": "user", "content": [{ "type": "input_text", "text": "x" }] },
             { "type": "function_call", "call_id": "c", "name": "f", "arguments": "{}" },
@@ -100,23 +108,47 @@ fn ten_thousand_wounded_bodies_are_understood_or_refused() {
         ],
         "tools": [{ "type": "function", "name": "f", "parameters": schema }],
         "text": { "format": { "type": "json_schema", "name": "n", "schema": schema } },
-    })
-    .to_string();
-    let text_body = json!({ "prompt": ["x", [1, 2]], "logprobs": 1, "stop": "a" }).to_string();
-    let (mut state, mut refused) = (1, 0);
-    let mut check = |error: Option<ApiError>| {
-        let Some(error) = error else { return };
-        refused += 1;
-        assert_eq!(error.status().as_u16(), 400, "{error}");
-        let object = &error.to_json()["error"];
-        assert!(object["code"].is_string() && object["message"].is_string(), "{object}");
-    };
-    for _ in 0..ROUNDS {
-        check(chat::order(&wounded(chat_body.as_bytes(), &mut state)).err());
-        check(completions::order(&wounded(text_body.as_bytes(), &mut state)).err());
-        check(chat::order(&wounded(tools_body.as_bytes(), &mut state)).err());
-        check(messages::understand(&wounded(messages_body.as_bytes(), &mut state)).err());
-        check(responses::understand(&wounded(responses_body.as_bytes(), &mut state)).err());
+    });
+    let text = json!({ "prompt": ["x", [1, 2]], "logprobs": 1, "stop": "a" });
+    [
+        ("/v1/chat/completions", chat),
+        ("/v1/chat/completions", tools),
+        ("/v1/completions", text),
+        ("/v1/messages", messages),
+        ("/v1/responses", responses),
+        ("/v1/embeddings", json!({ "input": ["x", [1, 2]], "encoding_format": "base64" })),
+        ("/tokenize", json!({ "messages": [{ "role": "user", "content": "x" }] })),
+        ("/detokenize", json!({ "tokens": [1, 2, 3] })),
+    ]
+}
+
+#[test]
+fn ten_thousand_wounded_bodies_are_answered_or_refused() {
+    let server = Server::start(Mock::default());
+    let bodies = bodies();
+    for (path, body) in &bodies {
+        assert_eq!(server.post(path, body).status, 200, "{path}");
     }
-    assert!(refused > ROUNDS, "most are refused: {refused}");
+    let (mut state, mut refused) = (1, 0);
+    for index in 0..BODIES {
+        let (path, body) = &bodies[index % bodies.len()];
+        let body = wounded(body.to_string().as_bytes(), &mut state);
+        let said = server.post_raw(path, &body);
+        let body = String::from_utf8_lossy(&body);
+        if said.status == 200 {
+            continue;
+        }
+        refused += 1;
+        assert!([400, 404].contains(&said.status), "{path} {body} {said:?}");
+        let said = said.json();
+        let error = &said["error"];
+        assert!(error["message"].is_string() && error["type"].is_string(), "{path} {body} {said}");
+        let named = match *path {
+            "/v1/messages" => said["type"] == "error",
+            _ => error["code"].is_string(),
+        };
+        assert!(named, "{path} {body} {said}");
+    }
+    assert!(refused > BODIES / 2, "most are refused: {refused}");
+    assert_eq!(server.get("/health").status, 200);
 }
