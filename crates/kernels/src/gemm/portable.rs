@@ -1,27 +1,30 @@
 //! Any machine. `mul_add` is exact everywhere; without an instruction for it, it is slow.
 
-use super::Micro;
+use super::Start;
+use super::tile::{Left, Micro, Output};
 
 pub(super) struct Portable;
 
+const COLUMNS: usize = 4;
+
 impl Micro for Portable {
     const ROWS: usize = 4;
-    const COLUMNS: usize = 4;
+    const COLUMNS: usize = COLUMNS;
 
-    unsafe fn tile(depth: usize, a: *const f32, b: *const f32, c: *mut f32, stride: usize) {
+    unsafe fn tile(rows: usize, depth: usize, a: Left, b: *const f32, c: Output, start: Start) {
         // SAFETY: the caller's promise.
-        let (a, b) = unsafe {
-            (
-                std::slice::from_raw_parts(a, depth * Self::ROWS),
-                std::slice::from_raw_parts(b, depth * Self::COLUMNS),
-            )
-        };
-        for r in 0..Self::ROWS {
+        let b = unsafe { std::slice::from_raw_parts(b, depth * COLUMNS) };
+        for r in 0..rows {
             // SAFETY: the caller's promise; rows do not overlap.
-            let c = unsafe { std::slice::from_raw_parts_mut(c.add(r * stride), Self::COLUMNS) };
-            for (a, b) in a.chunks_exact(Self::ROWS).zip(b.chunks_exact(Self::COLUMNS)) {
+            let c = unsafe { std::slice::from_raw_parts_mut(c.start.add(r * c.stride), COLUMNS) };
+            if start == Start::Zero {
+                c.fill(0.0);
+            }
+            for (k, b) in b.chunks_exact(COLUMNS).enumerate() {
+                // SAFETY: the caller's promise.
+                let a = unsafe { *a.start.add(r * a.row + k * a.step) };
                 for (c, &b) in c.iter_mut().zip(b) {
-                    *c = a[r].mul_add(b, *c);
+                    *c = a.mul_add(b, *c);
                 }
             }
         }
