@@ -73,8 +73,8 @@ fn median(mut times: Vec<f64>) -> f64 {
     times[times.len() / 2]
 }
 
-/// The same step with the order of sums left to the machine: every member of the team takes samples
-/// as it is free and sums gradients of its own, with nobody to wait for; the sums are added last.
+/// The same step with another order of sums, which depends on the team: every member takes a share
+/// of the samples and sums gradients of its own, with nobody to wait for; the sums are added last.
 struct Free {
     members: Vec<Trainer>,
     kernels: Kernels,
@@ -99,7 +99,9 @@ impl Free {
                 .members
                 .iter_mut()
                 .zip(shares)
-                .map(|(member, share)| scope.spawn(|| member.accumulate(share).expect("taken")))
+                .map(|(member, share)| {
+                    scope.spawn(move || member.accumulate(share).expect("taken"))
+                })
                 .collect();
             threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
         });
