@@ -69,12 +69,14 @@ impl TrainModel {
         space: &mut Workspace,
     ) -> Option<Activation> {
         self.forward(kernels, sample, Keep::Everything, space);
-        let logits = |first| {
-            self.logits(kernels, &space.normed, first, &mut space.logits);
-            space.logits.iter().any(|x| !x.is_finite()).then_some(Activation::Logits)
-        };
-        let mut parts = (0..sample.tokens.len()).step_by(ROWS);
-        space.first_not_finite().or_else(|| parts.find_map(logits))
+        space.first_not_finite().or_else(|| {
+            let mut parts = (0..sample.tokens.len()).step_by(ROWS);
+            let overflows = parts.any(|first| {
+                self.logits(kernels, &space.normed, first, &mut space.logits);
+                space.logits.iter().any(|x| !x.is_finite())
+            });
+            overflows.then_some(Activation::Logits)
+        })
     }
 
     /// Losses and gradients of the head: `space.d_residual` becomes the gradient of the residual
