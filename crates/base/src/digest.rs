@@ -1,6 +1,6 @@
 //! BLAKE3 digests and the ids made of them. Text form: 64 lower-case hex digits.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -34,7 +34,10 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        let mut text = String::with_capacity(2 * self.0.len());
+        self.0.iter().try_for_each(|byte| write!(text, "{byte:02x}"))?;
+        // A precision shortens it: `{id:.12}`.
+        f.pad(&text)
     }
 }
 
@@ -108,6 +111,8 @@ mod tests {
     fn digest_text_round_trips_and_rejects_other_forms() {
         let digest = Digest::of(b"shoal");
         assert_eq!(digest.to_string().parse(), Ok(digest));
+        assert_eq!(format!("{digest:.12}"), digest.to_string()[..12]);
+        assert_eq!(format!("{:.12}", PackageId(digest)), digest.to_string()[..12]);
         let upper = digest.to_string().to_uppercase();
         for bad in ["", "00", &upper, &"g".repeat(64), &"0".repeat(65)] {
             assert_eq!(bad.parse::<Digest>(), Err(ParseDigestError), "{bad}");

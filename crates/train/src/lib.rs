@@ -21,7 +21,7 @@ pub mod tokenizer;
 mod trainer;
 
 pub use export::{ExportedModel, export_model};
-pub use model::{Adapter, ReadError, TrainModel, Workspace};
+pub use model::{Activation, Adapter, ReadError, TrainModel, Workspace};
 pub use parameters::{Layout, Parameters, Place, Tensor};
 pub use preference::{Preference, Reference};
 pub use random::{Purpose, Random};

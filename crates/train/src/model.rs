@@ -17,7 +17,7 @@ use crate::random::{Purpose, Random};
 
 pub(crate) use forward::Keep;
 pub(crate) use head::TeacherPass;
-pub use workspace::Workspace;
+pub use workspace::{Activation, Workspace};
 
 /// Spread of first values, as a standard deviation.
 const INIT_DEVIATION: f64 = 0.02;

@@ -59,7 +59,7 @@ impl Trainer {
             return Err(StepError::NothingToLearn { step: self.step });
         }
         self.gradients.all_mut().fill(0.0);
-        let (mut loss, mut rows) = (0.0, 0);
+        let mut loss = 0.0;
         for pair in &samples {
             let [chosen, rejected] = [0, 1].map(|i| {
                 let own = self.log_probability(&pair[i]);
@@ -74,10 +74,9 @@ impl Trainer {
                     *weight = (f64::from(*weight) * pull * sign) as f32;
                 }
                 self.sample_gradient(&sample);
-                rows += sample.tokens.len();
             }
         }
-        self.finish(loss / pairs.len() as f64, rows)
+        self.finish(loss / pairs.len() as f64, samples.as_flattened())
     }
 
     /// Weighted sum of the log-probabilities of a sample's targets.

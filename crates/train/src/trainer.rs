@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use shoal_arith::reference::float::AdamStep;
 use shoal_kernels::Kernels;
 
-use crate::model::{Keep, TeacherPass, TrainModel, Workspace};
+use crate::model::{Activation, Keep, TeacherPass, TrainModel, Workspace};
 use crate::parameters::{Parameters, Tensor};
 use crate::sample::Sample;
 use crate::schedule::{Schedule, power};
@@ -73,8 +73,11 @@ pub enum StepError {
 /// What is no finite number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotFinite {
-    /// The loss.
-    Loss,
+    /// The loss, and the first tensor of the forward pass that is not finite, if one is.
+    Loss {
+        /// The tensor.
+        from: Option<Activation>,
+    },
     /// The gradient of a tensor.
     Gradient(Tensor),
     /// The norm of gradients that are finite each.
@@ -84,7 +87,8 @@ pub enum NotFinite {
 impl std::fmt::Display for NotFinite {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Loss => f.write_str("loss"),
+            Self::Loss { from: None } => f.write_str("loss"),
+            Self::Loss { from: Some(tensor) } => write!(f, "loss (from {tensor} on)"),
             Self::Gradient(tensor) => write!(f, "gradient of {tensor}"),
             Self::Norm => f.write_str("norm of the gradient"),
         }
@@ -191,15 +195,24 @@ impl Trainer {
     /// A sample does not fit the model, or a number overflowed; nothing has changed then.
     pub fn step(&mut self, samples: &[Sample]) -> Result<StepReport, StepError> {
         let loss = self.accumulate(samples)?;
-        self.finish(loss, samples.iter().map(|sample| sample.tokens.len()).sum())
+        self.finish(loss, samples)
     }
 
-    /// Clips what was accumulated and changes the parameters, if every number is finite.
-    pub(crate) fn finish(&mut self, loss: f64, rows: usize) -> Result<StepReport, StepError> {
+    /// Clips what was accumulated over `samples` and changes the parameters, if every number is
+    /// finite.
+    pub(crate) fn finish(
+        &mut self,
+        loss: f64,
+        samples: &[Sample],
+    ) -> Result<StepReport, StepError> {
         let step = self.step;
         let refuse = |what| Err(StepError::NotFinite { step, what });
         if !loss.is_finite() {
-            return refuse(NotFinite::Loss);
+            let (kernels, space) = (&self.kernels, &mut self.space);
+            let mut passes = samples.iter();
+            let from =
+                passes.find_map(|sample| self.model.first_not_finite(kernels, sample, space));
+            return refuse(NotFinite::Loss { from });
         }
         let gradient_norm = self.kernels.sum_of_squares(self.gradients.all()).sqrt();
         if !gradient_norm.is_finite() {
@@ -209,6 +222,7 @@ impl Trainer {
         let rate = self.settings.schedule.rate(step);
         self.apply(gradient_norm, rate);
         self.step += 1;
+        let rows = samples.iter().map(|sample| sample.tokens.len()).sum();
         Ok(StepReport { step, loss, gradient_norm, rate, rows })
     }
 

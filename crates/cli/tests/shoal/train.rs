@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use shoal_testkit::gguf_file;
+use shoal_train::data::{Document, encode_shard};
 
 use crate::support::{Ended, Home, names, tiny};
 
@@ -208,6 +209,76 @@ fn an_adapter_is_trained_beside_a_model() {
     let last = training.finished("run");
     assert_eq!(last["steps"], 12);
     training.run("export", &["--name", "adapted"]).succeeded();
+}
+
+const TEXT: &str = "format = \"text\"\npath = \"stories.txt\"\nseparator = \"<|end|>\"";
+
+#[test]
+fn packed_tokens_are_learned_and_refused_when_cut() {
+    let training = Training::new(STEPS);
+    training.edit(TEXT, "format = \"tokens\"\npath = \"packed.tokens\"");
+    let path = training.folder.join("packed.tokens");
+    let document = |i| Document {
+        tokens: (0..40).map(|t| 3 + (7 * t + i) % 200).collect(),
+        weights: Vec::new(),
+    };
+    let documents: Vec<Document> = (0..20).map(document).collect();
+    let good = encode_shard(tiny().vocab_count, &documents);
+    let refused = |verb: &str, bytes: &[u8], named: &str| {
+        std::fs::write(&path, bytes).unwrap();
+        training.run(verb, &[]).failed(4, named);
+    };
+    training.run("run", &[]).failed(3, "packed.tokens");
+    refused("run", b"packed", "not packed tokens");
+    refused("run", &good[..good.len() / 2], "damaged");
+    refused("run", &encode_shard(1000, &documents), "a vocabulary of 1000");
+    std::fs::write(&path, &good).unwrap();
+    let last = training.finished("run");
+    refused("resume", &good[..good.len() - 1], "damaged");
+    refused("resume", &encode_shard(tiny().vocab_count, &documents[1..]), "data changed");
+    std::fs::write(&path, &good).unwrap();
+    assert_eq!(training.finished("resume")["state"], last["state"]);
+}
+
+#[test]
+fn a_student_learns_from_a_teacher_and_what_it_tells() {
+    let train = || {
+        let training = Training::new(12);
+        let teacher = "[teacher]\npath = \"../tokenizer.gguf\"\nshare = 0.5\n";
+        training.edit("# To learn a teacher's distribution too:\n", teacher);
+        let told = "[[data]]\nformat = \"synthetic\"\npath = \"../tokenizer.gguf\"\n\
+                    documents = 6\ntokens_max = 40\ntemperature = 1.0\n";
+        training.edit("[selection]", &format!("{told}\n[selection]"));
+        let state = training.finished("run")["state"].clone();
+        let told = std::fs::read(training.folder.join("synthetic-1.tokens")).unwrap();
+        (training, state, told)
+    };
+    let (training, state, told) = train();
+    let (_, again, told_again) = train();
+    assert_eq!((&state, &told), (&again, &told_again), "the seed names what is told");
+    training.run("verify", &[]).succeeded();
+    training.edit("share = 0.5", "share = 1.5");
+    training.run("resume", &[]).failed(4, "share in 0..=1");
+}
+
+#[test]
+fn preferences_are_learned() {
+    let training = Training::new(20);
+    training.edit(TEXT, "format = \"jsonl\"\npath = \"pairs.jsonl\"");
+    training.edit("# To learn from pairs of answers:\n", "[preference]\nbeta = 0.5\n");
+    let line = r#"{"prompt": "Tom", "chosen": " went home.", "rejected": " saw the moon."}"#;
+    std::fs::write(training.folder.join("pairs.jsonl"), line).unwrap();
+    let ended = training.run("run", &["--json"]).succeeded();
+    let losses: Vec<f64> = ended
+        .stdout
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["loss"].as_f64())
+        .collect();
+    assert!((losses[0] - std::f64::consts::LN_2).abs() < 1e-6, "{losses:?}");
+    assert!(losses[19] < 0.9 * losses[0], "{losses:?}");
+    std::fs::write(training.folder.join("pairs.jsonl"), r#"{"prompt": "Tom", "chosen": ""}"#)
+        .unwrap();
+    training.run("resume", &[]).failed(4, "line 1");
 }
 
 #[test]

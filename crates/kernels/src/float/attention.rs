@@ -6,18 +6,49 @@
 //! The members of the team share out pairs of a document and a key/value head. Within a pair the
 //! query heads come in ascending order and their queries in blocks, first to last; so the chains of
 //! the key and value gradients run over ascending (head, query).
+//!
+//! Products leave out what no query sees, up to whole tiles; there the weights are 0. A term of
+//! weight 0 changes nothing but the sign of a chain that is 0, so results of 0 are made +0.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use shoal_arith::reference::float;
 
-use crate::gemm::{MatrixMut, MatrixRef, Start, multiply};
+use crate::gemm::{MatrixMut, MatrixRef, Packed, Part, Start, WHOLE_COLUMNS, multiply_packed};
 use crate::per_isa::per_isa;
 use crate::shared::SharedMut;
 use crate::{Isa, Kernels};
 
-/// Queries computed at a time.
-const BLOCK: usize = 64;
+/// Queries computed at a time: whole tiles of every instruction set, and few enough that their
+/// scores stay in the second cache level.
+const BLOCK: usize = 42;
+
+thread_local! {
+    /// Kept between operations.
+    static SPACE: RefCell<Space> = RefCell::default();
+}
+
+/// What a member of the team works in.
+#[derive(Debug, Default)]
+struct Space {
+    /// `[keys, K]` and `[K, keys]` of the key/value head.
+    k: Packed,
+    v: Packed,
+    k_turned: Packed,
+    v_turned: Packed,
+    /// `[queries, K]` of a block.
+    q: Packed,
+    d_out: Packed,
+    /// `[queries, stride]`
+    p: Vec<f32>,
+    dp: Vec<f32>,
+    /// `[queries, K]`
+    rows: Vec<f32>,
+    /// `[keys, K]`
+    dk: Vec<f32>,
+    dv: Vec<f32>,
+}
 
 /// Heads and documents of a sample of `T` rows.
 #[derive(Clone, Copy, Debug)]
@@ -82,12 +113,13 @@ per_isa! {
     fn backward_rows(p: &[f32], dp: &mut [f32], rows: Rows) = backward_rows_generic;
 }
 
-/// Rows of a block: `[block, columns]` scores of the queries from `first` on, numbered within their
-/// document.
+/// Rows of a block: scores of `count` queries from `first` on, numbered within their document;
+/// `stride` apart.
 #[derive(Clone, Copy)]
 struct Rows {
     first: usize,
-    columns: usize,
+    count: usize,
+    stride: usize,
     window: usize,
     scale: f32,
 }
@@ -98,6 +130,23 @@ impl Rows {
     fn visible(self, row: usize) -> Range<usize> {
         let end = self.first + row + 1;
         end.saturating_sub(self.window)..end
+    }
+
+    /// The keys that one of these queries sees.
+    fn seen_by(self, rows: Range<usize>) -> Range<usize> {
+        self.visible(rows.start).start..self.first + rows.end
+    }
+
+    /// The queries of the block that see one of these keys.
+    fn seeing(self, keys: Range<usize>) -> Range<usize> {
+        let end = (keys.end - 1).saturating_add(self.window).saturating_sub(self.first);
+        let end = end.min(self.count);
+        keys.start.saturating_sub(self.first).min(end)..end
+    }
+
+    /// How many keys the queries of the block see.
+    const fn keys(self) -> usize {
+        self.first + self.count
     }
 
     /// Scales the scores a query sees.
@@ -111,7 +160,7 @@ impl Rows {
 
 #[inline(always)]
 fn softmax_rows_generic(scores: &mut [f32], rows: Rows, softmax: &mut [(f32, f32)]) {
-    let blocks = scores.chunks_exact_mut(rows.columns).zip(softmax);
+    let blocks = scores.chunks_exact_mut(rows.stride).zip(softmax);
     for (r, (scores, softmax)) in blocks.enumerate() {
         let seen = rows.visible(r);
         rows.scale(scores, seen.clone());
@@ -125,7 +174,7 @@ fn softmax_rows_generic(scores: &mut [f32], rows: Rows, softmax: &mut [(f32, f32
 
 #[inline(always)]
 fn softmax_rows_again_generic(scores: &mut [f32], rows: Rows, softmax: &[(f32, f32)]) {
-    let blocks = scores.chunks_exact_mut(rows.columns).zip(softmax);
+    let blocks = scores.chunks_exact_mut(rows.stride).zip(softmax);
     for (r, (scores, &(max, inverse))) in blocks.enumerate() {
         let seen = rows.visible(r);
         rows.scale(scores, seen.clone());
@@ -140,7 +189,7 @@ fn softmax_rows_again_generic(scores: &mut [f32], rows: Rows, softmax: &[(f32, f
 /// `dp` becomes the gradient of the scores before scaling.
 #[inline(always)]
 fn backward_rows_generic(p: &[f32], dp: &mut [f32], rows: Rows) {
-    let blocks = p.chunks_exact(rows.columns).zip(dp.chunks_exact_mut(rows.columns));
+    let blocks = p.chunks_exact(rows.stride).zip(dp.chunks_exact_mut(rows.stride));
     for (r, (p, dp)) in blocks.enumerate() {
         let seen = rows.visible(r);
         float::softmax_backward(&p[seen.clone()], &mut dp[seen.clone()]);
@@ -168,22 +217,26 @@ impl Kernels {
         assert!(pass.out.len() == pass.q.len(), "out has the shape of q");
         assert_eq!(pass.softmax.len(), rows * shape.heads, "two numbers per query and head");
         let (out, softmax) = (SharedMut::new(pass.out), SharedMut::new(pass.softmax));
-        self.share_groups(shape, &|group| {
-            let mut scores = vec![0.0; BLOCK * group.document.len()];
-            let mut pairs = [(0.0, 0.0); BLOCK];
+        self.share_groups(shape, &|group, space| {
+            space.k_turned.pack(group.isa, group.keys(pass.k).transposed());
+            space.v.pack(group.isa, group.keys(pass.v));
             group.each_block(&mut |head, block, rows| {
-                let queries = block.len();
-                let scores = &mut scores[..queries * rows.columns];
-                group.scores(pass.q, pass.k, head, &block, scores);
-                let pairs = &mut pairs[..queries];
-                softmax_rows(group.isa, scores, rows, pairs);
-                let p = MatrixRef::new(scores, queries, rows.columns);
-                let v = group.keys(pass.v, rows.columns);
+                group.scores(
+                    group.queries(pass.q, head, &block),
+                    rows,
+                    &space.k_turned,
+                    &mut space.p,
+                );
+                let mut pairs = [(0.0, 0.0); BLOCK];
+                let pairs = &mut pairs[..rows.count];
+                softmax_rows(group.isa, &mut space.p, rows, pairs);
                 // SAFETY: a head of a document belongs to one member.
-                unsafe { group.multiply_into(p, v, out, shape.heads, head, &block) };
-                for (t, &mut pair) in block.zip(pairs) {
-                    // SAFETY: as above.
-                    unsafe { softmax.range(t * shape.heads + head, 1)[0] = pair };
+                unsafe {
+                    group.sums(&space.p, rows, &space.v, &mut space.rows);
+                    group.store(&space.rows, &block, (head, shape.heads), out);
+                    for (t, &mut pair) in block.zip(pairs) {
+                        softmax.range(t * shape.heads + head, 1)[0] = pair;
+                    }
                 }
             });
         });
@@ -200,50 +253,55 @@ impl Kernels {
         assert_eq!(pass.softmax.len(), rows * shape.heads, "two numbers per query and head");
         let (dq, dk, dv) =
             (SharedMut::new(pass.dq), SharedMut::new(pass.dk), SharedMut::new(pass.dv));
-        self.share_groups(shape, &|group| {
-            let (len, width) = (group.document.len(), shape.head_width);
-            let mut p = vec![0.0; BLOCK * len];
-            let mut dp = vec![0.0; BLOCK * len];
-            let mut sums = vec![0.0; 2 * len * width];
-            let (dk_sums, dv_sums) = sums.split_at_mut(len * width);
+        self.share_groups(shape, &|group, space| {
+            let isa = group.isa;
+            space.k_turned.pack(isa, group.keys(pass.k).transposed());
+            space.v_turned.pack(isa, group.keys(pass.v).transposed());
+            space.k.pack(isa, group.keys(pass.k));
+            for sums in [&mut space.dk, &mut space.dv] {
+                sums.clear();
+                sums.resize(group.document.len() * shape.head_width, 0.0);
+            }
             group.each_block(&mut |head, block, rows| {
-                let (queries, columns) = (block.len(), rows.columns);
-                let (p, dp) = (&mut p[..queries * columns], &mut dp[..queries * columns]);
-                group.scores(pass.q, pass.k, head, &block, p);
-                let pair = |t: usize| pass.softmax[t * shape.heads + head];
-                let pairs: Vec<_> = block.clone().map(pair).collect();
-                softmax_rows_again(group.isa, p, rows, &pairs);
-                let d_out = group.queries(pass.d_out, head, &block);
-                let v = group.keys(pass.v, columns).transposed();
-                let product = MatrixMut::new(dp, queries, columns);
-                multiply(group.isa, None, d_out, v, product, Start::Zero);
-                let p_columns = MatrixRef::new(p, queries, columns).transposed();
-                let sums = MatrixMut::new(dv_sums, columns, width);
-                multiply(group.isa, None, p_columns, d_out, sums, Start::Output);
-                backward_rows(group.isa, p, dp, rows);
-                let ds = MatrixRef::new(dp, queries, columns);
                 let q = group.queries(pass.q, head, &block);
-                let sums = MatrixMut::new(dk_sums, columns, width);
-                multiply(group.isa, None, ds.transposed(), q, sums, Start::Output);
-                let k = group.keys(pass.k, columns);
+                let d_out = group.queries(pass.d_out, head, &block);
+                group.scores(q, rows, &space.k_turned, &mut space.p);
+                let mut pairs = [(0.0, 0.0); BLOCK];
+                for (pair, t) in pairs.iter_mut().zip(block.clone()) {
+                    *pair = pass.softmax[t * shape.heads + head];
+                }
+                softmax_rows_again(isa, &mut space.p, rows, &pairs[..rows.count]);
+                group.scores(d_out, rows, &space.v_turned, &mut space.dp);
+                space.d_out.pack(isa, d_out);
+                group.add_columns(&space.p, rows, &space.d_out, &mut space.dv);
+                backward_rows(isa, &space.p, &mut space.dp, rows);
+                space.q.pack(isa, q);
+                group.add_columns(&space.dp, rows, &space.q, &mut space.dk);
+                group.sums(&space.dp, rows, &space.k, &mut space.rows);
                 // SAFETY: a head of a document belongs to one member.
-                unsafe { group.multiply_into(ds, k, dq, shape.heads, head, &block) };
+                unsafe { group.store(&space.rows, &block, (head, shape.heads), dq) };
             });
+            let head = (group.kv_head, shape.kv_heads);
             // SAFETY: as above, for the key/value head.
             unsafe {
-                group.store(dk_sums, dk);
-                group.store(dv_sums, dv);
+                group.store(&space.dk, &group.document, head, dk);
+                group.store(&space.dv, &group.document, head, dv);
             }
         });
     }
 
-    fn share_groups(&self, shape: AttentionShape<'_>, job: &(dyn Fn(Group<'_>) + Sync)) {
+    fn share_groups(
+        &self,
+        shape: AttentionShape<'_>,
+        job: &(dyn Fn(Group<'_>, &mut Space) + Sync),
+    ) {
         let count = shape.documents.len() * shape.kv_heads;
         self.team().share(count, &|index| {
             let document = shape.documents[index / shape.kv_heads].clone();
             let kv_head = index % shape.kv_heads;
             if !document.is_empty() {
-                job(Group { isa: self.isa(), shape, document, kv_head });
+                let group = Group { isa: self.isa(), shape, document, kv_head };
+                SPACE.with_borrow_mut(|space| job(group, space));
             }
         });
     }
@@ -273,9 +331,11 @@ impl Group<'_> {
         let scale = 1.0 / (self.shape.head_width as f32).sqrt();
         for head in self.kv_head * per_group..(self.kv_head + 1) * per_group {
             for first in (0..self.document.len()).step_by(BLOCK) {
-                let columns = (first + BLOCK).min(self.document.len());
-                let block = self.document.start + first..self.document.start + columns;
-                job(head, block, Rows { first, columns, window: self.shape.window, scale });
+                let end = (first + BLOCK).min(self.document.len());
+                let (count, stride) = (end - first, end.next_multiple_of(WHOLE_COLUMNS));
+                let block = self.document.start + first..self.document.start + end;
+                let window = self.shape.window;
+                job(head, block, Rows { first, count, stride, window, scale });
             }
         }
     }
@@ -286,53 +346,61 @@ impl Group<'_> {
         MatrixRef::strided(&x[block.start * stride + head * width..], block.len(), width, stride)
     }
 
-    /// The first `count` rows of this key/value head.
-    fn keys<'b>(&self, x: &'b [f32], count: usize) -> MatrixRef<'b> {
+    /// The rows of this key/value head.
+    fn keys<'b>(&self, x: &'b [f32]) -> MatrixRef<'b> {
         let (stride, width) = (self.shape.kv_heads * self.shape.head_width, self.shape.head_width);
         let at = self.document.start * stride + self.kv_head * width;
-        MatrixRef::strided(&x[at..], count, width, stride)
+        MatrixRef::strided(&x[at..], self.document.len(), width, stride)
     }
 
-    fn scores(&self, q: &[f32], k: &[f32], head: usize, block: &Range<usize>, out: &mut [f32]) {
-        let columns = out.len() / block.len();
-        let (q, k) = (self.queries(q, head, block), self.keys(k, columns).transposed());
-        let scores = MatrixMut::new(out, block.len(), columns);
-        multiply(self.isa, None, q, k, scores, Start::Zero);
+    /// The products of each query with the keys that it sees; `keys`: `[K, keys]`.
+    fn scores(&self, queries: MatrixRef<'_>, rows: Rows, keys: &Packed, out: &mut Vec<f32>) {
+        out.resize(rows.count * rows.stride, 0.0);
+        let out = MatrixMut::new(out, rows.count, rows.stride);
+        let part = |group| Part { columns: rows.seen_by(group), depth: 0..self.shape.head_width };
+        multiply_packed(self.isa, queries, keys, out, Start::Zero, part);
     }
 
-    /// `out[block, head] = a b`.
+    /// The sums over the keys that each query sees, with the weights of its row; `keys`: `[keys,
+    /// K]`.
+    fn sums(&self, weights: &[f32], rows: Rows, keys: &Packed, out: &mut Vec<f32>) {
+        let width = self.shape.head_width;
+        out.resize(rows.count * width, 0.0);
+        let out = MatrixMut::new(out, rows.count, width);
+        let weights = MatrixRef::strided(weights, rows.count, rows.keys(), rows.stride);
+        let part = |group| Part { columns: 0..width, depth: rows.seen_by(group) };
+        multiply_packed(self.isa, weights, keys, out, Start::Zero, part);
+    }
+
+    /// Continues the sums over the queries that see each key, with the weights of its column;
+    /// `queries`: `[queries, K]`.
+    fn add_columns(&self, weights: &[f32], rows: Rows, queries: &Packed, sums: &mut [f32]) {
+        let width = self.shape.head_width;
+        let sums = MatrixMut::new(sums, rows.keys(), width);
+        let weights = MatrixRef::strided(weights, rows.count, rows.keys(), rows.stride);
+        let part = |keys| Part { columns: 0..width, depth: rows.seeing(keys) };
+        multiply_packed(self.isa, weights.transposed(), queries, sums, Start::Output, part);
+    }
+
+    /// Copies `[rows, K]` to their rows of one of `heads` heads.
     ///
     /// # Safety
     /// No other thread uses these rows of this head.
-    unsafe fn multiply_into(
+    unsafe fn store(
         &self,
-        a: MatrixRef<'_>,
-        b: MatrixRef<'_>,
+        from: &[f32],
+        rows: &Range<usize>,
+        (head, heads): (usize, usize),
         out: SharedMut<'_, f32>,
-        heads: usize,
-        head: usize,
-        block: &Range<usize>,
     ) {
         let width = self.shape.head_width;
-        let mut space = vec![0.0; block.len() * width];
-        let product = MatrixMut::new(&mut space, block.len(), width);
-        multiply(self.isa, None, a, b, product, Start::Zero);
-        for (t, row) in block.clone().zip(space.chunks_exact(width)) {
+        for (t, from) in rows.clone().zip(from.chunks_exact(width)) {
             // SAFETY: the caller's promise.
-            unsafe { out.range((t * heads + head) * width, width) }.copy_from_slice(row);
-        }
-    }
-
-    /// Copies the sums of this key/value head to their rows.
-    ///
-    /// # Safety
-    /// No other thread uses the rows of this head.
-    unsafe fn store(&self, sums: &[f32], out: SharedMut<'_, f32>) {
-        let width = self.shape.head_width;
-        for (t, row) in self.document.clone().zip(sums.chunks_exact(width)) {
-            let at = (t * self.shape.kv_heads + self.kv_head) * width;
-            // SAFETY: the caller's promise.
-            unsafe { out.range(at, width) }.copy_from_slice(row);
+            let out = unsafe { out.range((t * heads + head) * width, width) };
+            for (out, &x) in out.iter_mut().zip(from) {
+                // -0 becomes +0.
+                *out = x + 0.0;
+            }
         }
     }
 }

@@ -22,6 +22,14 @@ pub(super) fn panel(
     let rows = (m.rows - row).min(width);
     let depth = out.len() / width;
     if m.row_stride == 1 {
+        let from = &m.data[first * m.column_stride + row..];
+        match width {
+            6 if rows == 6 => return copied::<6>(from, m.column_stride, out),
+            14 if rows == 14 => return copied::<14>(from, m.column_stride, out),
+            16 if rows == 16 => return copied::<16>(from, m.column_stride, out),
+            32 if rows == 32 => return copied::<32>(from, m.column_stride, out),
+            _ => {}
+        }
         for (k, out) in out.chunks_exact_mut(width).enumerate() {
             let from = &m.data[(first + k) * m.column_stride + row..][..rows];
             out[..rows].copy_from_slice(from);
@@ -57,6 +65,14 @@ pub(super) fn panel(
         for (r, out) in out[..rows].iter_mut().enumerate() {
             *out = m.data[(row + r) * m.row_stride + (first + k) * m.column_stride];
         }
+    }
+}
+
+/// Copies runs of `WIDTH` elements that begin `stride` apart; as one or two vectors each, where a
+/// copy of any length would be a call.
+fn copied<const WIDTH: usize>(from: &[f32], stride: usize, out: &mut [f32]) {
+    for (k, out) in out.as_chunks_mut::<WIDTH>().0.iter_mut().enumerate() {
+        out.copy_from_slice(&from[k * stride..][..WIDTH]);
     }
 }
 

@@ -7,7 +7,7 @@ use shoal_kernels::float::{LossRows, Teacher};
 use shoal_kernels::gemm::{MatrixMut, MatrixRef, Start};
 use shoal_model::TensorRole;
 
-use super::{TrainModel, Workspace};
+use super::{Activation, Keep, TrainModel, Workspace};
 use crate::parameters::{Parameters, Tensor};
 use crate::sample::Sample;
 
@@ -59,6 +59,24 @@ impl TrainModel {
             });
         }
         losses
+    }
+
+    /// The first tensor of the forward pass that holds a number that is not finite.
+    pub(crate) fn first_not_finite(
+        &self,
+        kernels: &Kernels,
+        sample: &Sample,
+        space: &mut Workspace,
+    ) -> Option<Activation> {
+        self.forward(kernels, sample, Keep::Everything, space);
+        space.first_not_finite().or_else(|| {
+            let mut parts = (0..sample.tokens.len()).step_by(ROWS);
+            let overflows = parts.any(|first| {
+                self.logits(kernels, &space.normed, first, &mut space.logits);
+                space.logits.iter().any(|x| !x.is_finite())
+            });
+            overflows.then_some(Activation::Logits)
+        })
     }
 
     /// Losses and gradients of the head: `space.d_residual` becomes the gradient of the residual

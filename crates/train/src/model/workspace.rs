@@ -5,6 +5,27 @@
 
 use shoal_model::Architecture;
 
+/// What a forward pass computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// A part of a layer, by its name.
+    Layer(u32, &'static str),
+    /// What the last layer leaves.
+    Residual,
+    /// The outputs.
+    Logits,
+}
+
+impl std::fmt::Display for Activation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Layer(layer, name) => write!(f, "the {name} of layer {layer}"),
+            Self::Residual => f.write_str("the output of the last layer"),
+            Self::Logits => f.write_str("the logits"),
+        }
+    }
+}
+
 /// What the backward pass needs of one layer. Sizes for `T` rows.
 #[derive(Debug, Default)]
 pub(super) struct LayerState {
@@ -111,6 +132,28 @@ impl Workspace {
         ] {
             space.resize(rows * width, 0.0);
         }
+    }
+
+    /// The first tensor of the last forward pass, its logits left out, that is not finite.
+    pub(super) fn first_not_finite(&self) -> Option<Activation> {
+        let finite = |values: &[f32]| values.iter().all(|x| x.is_finite());
+        let mut layers = (0..).zip(&self.layers);
+        let of_layer = |(index, layer): (u32, &LayerState)| {
+            let parts = [
+                ("input", &layer.input),
+                ("queries", &layer.q),
+                ("keys", &layer.k),
+                ("values", &layer.v),
+                ("attention", &layer.attended),
+                ("residual", &layer.middle),
+                ("gate", &layer.gate),
+                ("up", &layer.up),
+            ];
+            let (name, _) = parts.into_iter().find(|(_, values)| !finite(values))?;
+            Some(Activation::Layer(index, name))
+        };
+        let residual = || (!finite(&self.residual)).then_some(Activation::Residual);
+        layers.find_map(of_layer).or_else(residual)
     }
 
     /// Bytes held.

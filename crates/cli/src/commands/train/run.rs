@@ -58,7 +58,7 @@ fn train(session: &Session, path: &Path, folder: &RunFolder) -> Result<(), Failu
     let drawn = draw(session, folder, &opened.run);
     stopped?;
     drawn?;
-    finish(session, &opened)
+    finish(session, folder, &opened)
 }
 
 /// Takes the steps that are left. What was computed is saved also when somebody asks to end.
@@ -131,7 +131,7 @@ fn draw(session: &Session, folder: &RunFolder, run: &Run) -> Result<(), Failure>
     output::line(&curve::line(&records, LINE_WIDTH))
 }
 
-fn finish(session: &Session, opened: &Opened) -> Result<(), Failure> {
+fn finish(session: &Session, folder: &RunFolder, opened: &Opened) -> Result<(), Failure> {
     let run = &opened.run;
     let held_out = held_out_loss(run, &opened.held_out)?;
     let state = run.state_digest();
@@ -147,7 +147,8 @@ fn finish(session: &Session, opened: &Opened) -> Result<(), Failure> {
         let count = opened.held_out.len();
         output::line(&format!("loss   {loss:.4} nats per token on {count} held-out documents"))?;
     }
-    output::line(&format!("state  {state}"))
+    output::line(&format!("state  {state}"))?;
+    output::line(&format!("curve  {}", folder.file(CURVE).display()))
 }
 
 /// The mean loss over documents that were set aside.
