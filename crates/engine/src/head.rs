@@ -101,7 +101,7 @@ impl Head {
             &faults,
         );
         logits.resize(faults.len() * shape.rows, 0.0);
-        self.kernels.matmul(&map.linear, &self.quantized, logits, shape.rows);
+        self.kernels.matmul(&map.linear, &self.quantized, logits);
         let rows = logits.chunks_exact(shape.rows);
         let unsound = |row: &[f32]| !row.iter().all(|&y| shoal_arith::scalar::is_sound(y));
         rows.zip(faults).map(|(row, fault)| fault.into_inner() || unsound(row)).collect()
