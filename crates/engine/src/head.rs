@@ -102,9 +102,8 @@ impl Head {
         );
         logits.resize(faults.len() * shape.rows, 0.0);
         self.kernels.matmul(&map.linear, &self.quantized, logits);
-        let rows = logits.chunks_exact(shape.rows);
-        let unsound = |row: &[f32]| !row.iter().all(|&y| shoal_arith::scalar::is_sound(y));
-        rows.zip(faults).map(|(row, fault)| fault.into_inner() || unsound(row)).collect()
+        self.kernels.check_rows(logits, shape.rows, &faults);
+        faults.into_iter().map(AtomicBool::into_inner).collect()
     }
 
     /// Shows the product for the logits of `rows` to `probe`.
