@@ -130,7 +130,7 @@ impl Probe {
             let needs = shoal_kernels::QuantizeNeeds::of(kernels.isa(), shape.format, format);
             kernels.quantize(x, shape.columns, format, needs, &mut quantized, &faults);
             let mut out = vec![0.0; count * shape.rows];
-            kernels.matmul(&map.linear, &quantized, &mut out, shape.rows);
+            kernels.matmul(&map.linear, &quantized, &mut out);
             out
         });
         let [a8, a12] = &outputs;

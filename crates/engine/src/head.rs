@@ -106,10 +106,9 @@ impl Head {
             &faults,
         );
         logits.resize(faults.len() * shape.rows, 0.0);
-        self.kernels.matmul(&map.linear, &self.quantized, logits, shape.rows);
-        let rows = logits.chunks_exact(shape.rows);
-        let unsound = |row: &[f32]| !row.iter().all(|&y| shoal_arith::scalar::is_sound(y));
-        rows.zip(faults).map(|(row, fault)| fault.into_inner() || unsound(row)).collect()
+        self.kernels.matmul(&map.linear, &self.quantized, logits);
+        self.kernels.check_rows(logits, shape.rows, &faults);
+        faults.into_iter().map(AtomicBool::into_inner).collect()
     }
 
     /// Shows the product for the logits of `rows` to `probe`.

@@ -4,13 +4,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use shoal_arith::ActivationFormat;
 use shoal_arith::reference::rope::Pairing;
 use shoal_arith::tables::RopeTables;
 use shoal_kernels::attention::{
     AttentionRow, HeadNorms, HeadsShape, KvPool, KvSlot, PageId, Projections, Queries, RopeRows,
     Span, TreePage,
 };
-use shoal_kernels::{Kernels, QuantizeNeeds, Quantized};
+use shoal_kernels::{Kernels, Linear, QuantizeNeeds, Quantized};
 use shoal_model::package::{BlobKind, LinearSlot, Package};
 use shoal_model::{Architecture, LinearPart, RopeLayout};
 
@@ -472,20 +473,26 @@ impl LayerStep<'_> {
                 probe.compare(self.kernels, (kind, slot), self.layer.map(part), x);
             }
         }
-        let mut done = None;
-        for (map, out) in maps().zip(outputs) {
-            if done != Some(map.inputs) {
-                let needs = maps()
-                    .filter(|other| other.inputs == map.inputs)
-                    .map(|map| map.needs(self.kernels))
-                    .fold(QuantizeNeeds::default(), QuantizeNeeds::and);
-                let columns = map.linear.shape().columns;
-                self.kernels.quantize(x, columns, map.inputs, needs, quantized, self.faults);
-                done = Some(map.inputs);
-            }
-            let rows = map.linear.shape().rows;
-            out.resize(self.faults.len() * rows, 0.0);
-            self.kernels.matmul(&map.linear, quantized, out, rows);
+        let rows = self.faults.len();
+        for (map, out) in maps().zip(outputs.iter_mut()) {
+            out.resize(rows * map.linear.shape().rows, 0.0);
+        }
+        for format in [ActivationFormat::A8, ActivationFormat::A12] {
+            let with_format = || maps().filter(move |map| map.inputs == format);
+            let Some(first) = with_format().next() else {
+                continue;
+            };
+            let needs = with_format()
+                .map(|map| map.needs(self.kernels))
+                .fold(QuantizeNeeds::default(), QuantizeNeeds::and);
+            let columns = first.linear.shape().columns;
+            self.kernels.quantize(x, columns, format, needs, quantized, self.faults);
+            let mut products: Vec<(&Linear, &mut [f32])> = maps()
+                .zip(outputs.iter_mut())
+                .filter(|(map, _)| map.inputs == format)
+                .map(|(map, out)| (&map.linear, &mut out[..]))
+                .collect();
+            self.kernels.matmul_each(&mut products, quantized);
         }
     }
 }

@@ -50,8 +50,7 @@ fn bench(
     let faults: Vec<AtomicBool> = (0..rows).map(|_| AtomicBool::new(false)).collect();
     kernels.quantize(&x, shape.columns, format, needs, &mut quantized, &faults);
     let mut out = vec![0.0; rows * shape.rows];
-    let seconds =
-        median_seconds(repeats, || kernels.matmul(&linear, &quantized, &mut out, shape.rows));
+    let seconds = median_seconds(repeats, || kernels.matmul(&linear, &quantized, &mut out));
     let macs = shape.rows as f64 * shape.columns as f64 * rows as f64;
     println!(
         "{:>10} {:>8} {format:?} {}x{} T={rows}: {:6.1} GB/s {:6.1} GMAC/s",

@@ -44,6 +44,21 @@ impl Kernels {
         });
     }
 
+    /// Sets the flag of each row with an unsound element. `x`: `[T, width]`, `faults`: `[T]`.
+    ///
+    /// # Panics
+    /// When a shape does not fit.
+    pub fn check_rows(&self, x: &[f32], width: usize, faults: &[AtomicBool]) {
+        assert_eq!(x.len(), faults.len() * width, "T rows");
+        self.rows(faults.len(), width, &|range| {
+            for t in range {
+                if largest_bits(self.isa(), &x[t * width..(t + 1) * width]) >= LARGEST.to_bits() {
+                    faults[t].store(true, Ordering::Relaxed);
+                }
+            }
+        });
+    }
+
     fn each_row(
         &self,
         faults: &[AtomicBool],
@@ -125,7 +140,7 @@ per_isa! {
 #[inline(always)]
 fn generic_norm_row(x: &[f32], weight: &[f32], epsilon: f32, y: &mut [f32]) -> bool {
     let max = NORM_CODE_MAX as f32;
-    let bits = x.iter().fold(0, |largest, &x| magnitude_bits(x).max(largest));
+    let bits = generic_largest_bits(x);
     if bits >= LARGEST.to_bits() {
         return false;
     }
@@ -156,6 +171,16 @@ fn generic_norm_row(x: &[f32], weight: &[f32], epsilon: f32, y: &mut [f32]) -> b
 pub(crate) fn clamp(x: f32, limit: f32) -> f32 {
     let x = if x < -limit { -limit } else { x };
     if x > limit { limit } else { x }
+}
+
+per_isa! {
+    fn largest_bits(x: &[f32]) -> u32 = generic_largest_bits;
+}
+
+/// The bits of the largest magnitude, NaN on top. Spec 01 §3.2.
+#[inline(always)]
+fn generic_largest_bits(x: &[f32]) -> u32 {
+    x.iter().fold(0, |largest, &x| magnitude_bits(x).max(largest))
 }
 
 per_isa! {

@@ -2,11 +2,12 @@
 //!
 //! - weights: `[rows, columns]`, tiles of 16 interleaved rows ([`crate::Linear`])
 //! - x: `[T, columns]`, quantized ([`crate::Quantized`])
-//! - out: `[T, stride]` f32, the first `rows` of each written
+//! - out: `[T, rows]` f32, overwritten
 //!
-//! A member of the team takes ranges of row groups. Per row group it spreads the weights into a
-//! panel once, then multiplies it with up to six (AVX2) or eight rows of x at a time, so that the
-//! cost of unpacking is shared by all rows and a panel stays in the first cache levels.
+//! A member of the team takes ranges of row groups. Few rows are multiplied with the tiles as they
+//! are stored. For many it spreads the weights of a row group into a panel once, then multiplies it
+//! with up to six (AVX2) or eight rows of x at a time, so that the cost of unpacking is shared by
+//! all rows and a panel stays in the first cache levels.
 
 mod panel;
 mod portable;
@@ -20,6 +21,8 @@ use shoal_arith::limits::TILE_ROWS;
 use crate::shared::SharedMut;
 use crate::{Isa, Kernels, Linear, QuantizeNeeds, Quantized};
 
+/// Row groups that one row of x is multiplied with at once, by the vector kernels.
+const RANGE_STEP: usize = 4;
 /// Weights that a member multiplies with one row at a time, at least.
 const RANGE_BYTES: usize = 64 << 10;
 
@@ -29,7 +32,6 @@ pub(crate) struct Task<'a> {
     pub(crate) weights: &'a Linear,
     pub(crate) x: &'a Quantized,
     pub(crate) out: SharedMut<'a, f32>,
-    pub(crate) stride: usize,
 }
 
 impl Kernels {
@@ -37,18 +39,40 @@ impl Kernels {
     ///
     /// # Panics
     /// When the shapes do not fit or `x` was quantized for other weights.
-    pub fn matmul(&self, weights: &Linear, x: &Quantized, out: &mut [f32], stride: usize) {
+    pub fn matmul(&self, weights: &Linear, x: &Quantized, out: &mut [f32]) {
+        self.matmul_each(&mut [(weights, out)], x);
+    }
+
+    /// The same for several maps of the same rows, in one go: members wait for one another once.
+    ///
+    /// # Panics
+    /// As for [`Kernels::matmul`].
+    pub fn matmul_each(&self, maps: &mut [(&Linear, &mut [f32])], x: &Quantized) {
+        let tasks: Vec<Task<'_>> = maps.iter_mut().map(|(w, out)| self.task(w, x, out)).collect();
+        let groups: usize = tasks.iter().map(|task| task.weights.shape().row_groups()).sum();
+        let bytes: usize = tasks.iter().map(|task| task.weights.bytes()).sum();
+        // Ranges long enough for memory to stream, where few rows make memory the limit.
+        let shortest = (RANGE_BYTES * groups / (bytes * x.rows).max(1)).max(1);
+        self.team().share_ranges(groups, shortest, RANGE_STEP, &|range| {
+            let mut start = 0;
+            for &task in &tasks {
+                let end = start + task.weights.shape().row_groups();
+                let part = range.start.max(start)..range.end.min(end);
+                if !part.is_empty() {
+                    run(self.isa(), task, part.start - start..part.end - start);
+                }
+                start = end;
+            }
+        });
+    }
+
+    fn task<'a>(&self, weights: &'a Linear, x: &'a Quantized, out: &'a mut [f32]) -> Task<'a> {
         let shape = weights.shape();
         let needs = QuantizeNeeds::of(self.isa(), shape.format, x.format);
         assert_eq!(x.needs.and(needs), x.needs, "x was quantized for these weights");
         assert_eq!(x.columns, shape.columns, "x has the columns of the weights");
-        assert!(stride >= shape.rows, "stride holds a row");
-        assert!(out.len() >= x.rows * stride, "out holds T rows");
-        let task = Task { weights, x, out: SharedMut::new(out), stride };
-        // Ranges long enough for memory to stream, where few rows make memory the limit.
-        let shortest = (RANGE_BYTES / (shape.row_group_bytes() * x.rows.max(1))).max(1);
-        let job = |groups| run(self.isa(), task, groups);
-        self.team().share_ranges(shape.row_groups(), shortest, &job);
+        assert_eq!(out.len(), x.rows * shape.rows, "out holds T rows");
+        Task { weights, x, out: SharedMut::new(out) }
     }
 }
 
@@ -66,9 +90,10 @@ impl Task<'_> {
     /// Writes up to 16 outputs of row `t`, those of row group `g`.
     fn write(&self, t: usize, g: usize, y: &[f32; TILE_ROWS]) {
         let first = g * TILE_ROWS;
-        let rows = (self.weights.shape().rows - first).min(TILE_ROWS);
+        let stride = self.weights.shape().rows;
+        let rows = (stride - first).min(TILE_ROWS);
         // SAFETY: row group `g` belongs to one member, and with it these places of every row.
-        let out = unsafe { self.out.range(t * self.stride + first, rows) };
+        let out = unsafe { self.out.range(t * stride + first, rows) };
         out.copy_from_slice(&y[..rows]);
     }
 }

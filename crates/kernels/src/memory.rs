@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::Kernels;
 use crate::per_isa::per_isa;
 
-/// Sums that are independent of one another: enough to keep vector units from waiting.
-const LANES: usize = 64;
+/// Words taken from one place at a time: a line of the cache.
+const LINE_WORDS: usize = 8;
+/// Places each thread reads from, as the matrix kernels do: memory gives more to several.
+const STREAMS: usize = 4;
 
 impl Kernels {
     /// Reads every word once, on all threads, and returns their sum (modulo 2^64).
@@ -27,15 +29,18 @@ per_isa! {
 
 #[inline(always)]
 fn sum_generic(words: &[u64]) -> u64 {
-    let mut lanes = [0_u64; LANES];
-    let chunks = words.chunks_exact(LANES);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        for (lane, word) in lanes.iter_mut().zip(chunk) {
-            *lane = lane.wrapping_add(*word);
+    let apart = words.len() / (STREAMS * LINE_WORDS) * LINE_WORDS;
+    let (streams, rest) = words.split_at(STREAMS * apart);
+    let mut lanes = [[0_u64; LINE_WORDS]; STREAMS];
+    for at in (0..apart).step_by(LINE_WORDS) {
+        for (stream, lanes) in lanes.iter_mut().enumerate() {
+            let line = &streams[stream * apart + at..][..LINE_WORDS];
+            for (lane, word) in lanes.iter_mut().zip(line) {
+                *lane = lane.wrapping_add(*word);
+            }
         }
     }
-    lanes.iter().chain(rest).fold(0, |sum: u64, word| sum.wrapping_add(*word))
+    lanes.iter().flatten().chain(rest).fold(0, |sum: u64, word| sum.wrapping_add(*word))
 }
 
 #[cfg(test)]

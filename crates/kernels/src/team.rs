@@ -129,7 +129,14 @@ impl Team {
 
     /// Hands out `0..count` in ranges to whoever is free: long ones first, then shorter ones down
     /// to `shortest`, so that all members finish together even when one of them is slowed down.
-    pub fn share_ranges(&self, count: usize, shortest: usize, job: &(dyn Fn(Range<usize>) + Sync)) {
+    /// Ranges longer than `step` are multiples of it, but for the last.
+    pub fn share_ranges(
+        &self,
+        count: usize,
+        shortest: usize,
+        step: usize,
+        job: &(dyn Fn(Range<usize>) + Sync),
+    ) {
         let threads = self.threads();
         if threads == 1 || count <= shortest {
             if count > 0 {
@@ -140,6 +147,7 @@ impl Team {
         let next = AtomicUsize::new(0);
         let end = |start: usize| {
             let length = (count.saturating_sub(start) / (2 * threads)).max(shortest);
+            let length = if length > step { length.next_multiple_of(step) } else { length };
             (start < count).then(|| count.min(start + length))
         };
         self.run(&|_| {
@@ -247,8 +255,8 @@ mod tests {
                 team.share(count, &|i| {
                     hits[i].fetch_add(1, Ordering::Relaxed);
                 });
-                for shortest in [1, 3] {
-                    team.share_ranges(count, shortest, &|range| {
+                for (shortest, step) in [(1, 1), (3, 4)] {
+                    team.share_ranges(count, shortest, step, &|range| {
                         for i in range {
                             hits[i].fetch_add(1, Ordering::Relaxed);
                         }

@@ -91,7 +91,7 @@ fn check(shape: LinearShape, format: ActivationFormat, rows: usize, with_bias: b
             kernels.quantize(&x, shape.columns, format, needs, &mut quantized, &faults);
             assert!(!faults.iter().any(|fault| fault.load(Ordering::Relaxed)));
             let mut out = vec![f32::NAN; rows * shape.rows];
-            kernels.matmul(&linear, &quantized, &mut out, shape.rows);
+            kernels.matmul(&linear, &quantized, &mut out);
             let bits: Vec<u32> = out.iter().map(|y| y.to_bits()).collect();
             assert!(bits == expected, "{isa} {threads} threads {shape:?} {format:?} {rows} rows");
         }
@@ -100,12 +100,22 @@ fn check(shape: LinearShape, format: ActivationFormat, rows: usize, with_bias: b
 
 #[test]
 fn every_instruction_set_equals_the_reference() {
-    let shapes =
-        [(1, 1), (16, 32), (17, 33), (5, 172), (33, 256), (20, 300), (48, 1024), (9, 2100)];
+    // The last has row groups enough to be read from several places at once, and some left over.
+    let shapes = [
+        (1, 1),
+        (16, 32),
+        (17, 33),
+        (5, 172),
+        (33, 256),
+        (20, 300),
+        (48, 1024),
+        (9, 2100),
+        (170, 1100),
+    ];
     for (rows, columns) in shapes {
         for format in WeightFormat::ALL {
             for x in [ActivationFormat::A8, ActivationFormat::A12] {
-                for batch in [1, 2, 5, 6, 7, 13] {
+                for batch in [1, 2, 5, 6, 7, 12, 13] {
                     check(LinearShape { rows, columns, format }, x, batch, batch % 2 == 0);
                 }
             }
@@ -127,7 +137,7 @@ fn a_faulty_row_is_reported_and_leaves_the_others_alone() {
         let needs = QuantizeNeeds::of(isa, shape.format, ActivationFormat::A8);
         kernels.quantize(x, 64, ActivationFormat::A8, needs, &mut quantized, &faults);
         let mut out = vec![f32::NAN; 48];
-        kernels.matmul(&linear, &quantized, &mut out, 16);
+        kernels.matmul(&linear, &quantized, &mut out);
         (out, faults.into_iter().map(AtomicBool::into_inner).collect::<Vec<_>>())
     };
     for isa in Isa::available() {
@@ -139,5 +149,37 @@ fn a_faulty_row_is_reported_and_leaves_the_others_alone() {
         assert_eq!(faults, [false, true, false]);
         assert_eq!(damaged[16..32], [0.0; 16]);
         assert_eq!((&damaged[..16], &damaged[32..]), (&clean[..16], &clean[32..]));
+    }
+}
+
+#[test]
+fn several_maps_at_once_give_what_each_gives_alone() {
+    let mut numbers = Numbers(7);
+    let format = WeightFormat::I4;
+    let shapes = [(70, 300), (17, 300), (150, 300)].map(|(rows, columns)| LinearShape {
+        rows,
+        columns,
+        format,
+    });
+    let maps = shapes.map(|shape| {
+        let rows: Vec<_> = (0..shape.rows).map(|_| weight_row(&mut numbers, shape)).collect();
+        linear(shape, &rows, None)
+    });
+    let x = activations(&mut numbers, 2, 300);
+    for (isa, threads) in Isa::available().flat_map(|isa| [(isa, 1), (isa, 3)]) {
+        let kernels = Kernels::new(isa, threads).expect("available");
+        let needs = QuantizeNeeds::of(isa, format, ActivationFormat::A8);
+        let mut quantized = Quantized::default();
+        let faults = [false; 2].map(AtomicBool::new);
+        kernels.quantize(&x, 300, ActivationFormat::A8, needs, &mut quantized, &faults);
+        let mut alone = shapes.map(|shape| vec![0.0; 2 * shape.rows]);
+        for (map, out) in maps.iter().zip(&mut alone) {
+            kernels.matmul(map, &quantized, out);
+        }
+        let mut together = shapes.map(|shape| vec![f32::NAN; 2 * shape.rows]);
+        let mut products: Vec<(&Linear, &mut [f32])> =
+            maps.iter().zip(&mut together).map(|(map, out)| (map, &mut out[..])).collect();
+        kernels.matmul_each(&mut products, &quantized);
+        assert!(alone == together, "{isa} {threads} threads");
     }
 }

@@ -49,7 +49,7 @@ fn main() {
         let mut times = [Vec::new(), Vec::new()];
         for _ in 0..REPEATS {
             let start = Instant::now();
-            kernels.matmul(&linear, &quantized, &mut out, rows);
+            kernels.matmul(&linear, &quantized, &mut out);
             times[0].push(start.elapsed().as_secs_f64());
             let start = Instant::now();
             // SAFETY: the features were detected above.

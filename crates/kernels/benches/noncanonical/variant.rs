@@ -9,7 +9,8 @@ const ROWS: usize = 4;
 /// Codes of a block of 16 rows as stored, and spread to bytes.
 const STORED: usize = 256;
 const SPREAD: usize = 512;
-const AHEAD: usize = 2048;
+/// Row groups that one row of x is multiplied with at once; divides those of the benchmark.
+const STREAMS: usize = 4;
 
 /// One multiplication.
 pub(super) struct Problem {
@@ -59,82 +60,98 @@ impl Problem {
     /// The machine has AVX2, FMA and F16C.
     #[target_feature(enable = "avx2,fma,f16c")]
     pub(super) fn multiply(&self, out: &mut [f32]) {
-        let mut panel = vec![0_u8; self.blocks * SPREAD];
-        for g in 0..self.rows / TILE_ROWS {
-            let codes = &self.codes[g * self.blocks * STORED..][..self.blocks * STORED];
-            if self.t == 1 {
-                self.pass::<1, true>(g, 0, codes, out);
-                continue;
+        let codes = |g: usize| &self.codes[g * self.blocks * STORED..][..self.blocks * STORED];
+        let groups = self.rows / TILE_ROWS;
+        if self.t == 1 {
+            let apart = groups / STREAMS;
+            for g in 0..apart {
+                let at = std::array::from_fn(|stream| g + stream * apart);
+                self.pass::<1, true, STREAMS>(at, 0, at.map(codes), out);
             }
-            spread(codes, &mut panel);
+            return;
+        }
+        let mut panel = vec![0_u8; self.blocks * SPREAD];
+        for g in 0..groups {
+            spread(codes(g), &mut panel);
             for first in (0..self.t).step_by(ROWS) {
-                self.pass::<ROWS, false>(g, first, &panel, out);
+                self.pass::<ROWS, false, 1>([g], first, [&panel], out);
             }
         }
     }
 
     #[target_feature(enable = "avx2,fma,f16c")]
-    fn pass<const T: usize, const DIRECT: bool>(
+    fn pass<const T: usize, const DIRECT: bool, const G: usize>(
         &self,
-        g: usize,
+        at: [usize; G],
         first: usize,
-        codes: &[u8],
+        codes: [&[u8]; G],
         out: &mut [f32],
     ) {
-        let mask = _mm256_set1_epi8(15);
-        let ones = _mm256_set1_epi16(1);
-        let mut totals = [[_mm256_setzero_ps(); 2]; T];
-        let scales = &self.scales[g * self.blocks * TILE_ROWS..][..self.blocks * TILE_ROWS];
+        let mut totals = [[[_mm256_setzero_ps(); 2]; T]; G];
         for block in 0..self.blocks {
-            let place = |t: usize| (first + t) * self.blocks + block;
-            let mut sums: [[__m256i; 2]; T] =
-                std::array::from_fn(|t| [_mm256_set1_epi32(self.x_bias[place(t)]); 2]);
-            for j in 0..8 {
-                let mut w = [_mm256_setzero_si256(); 2];
-                for (h, w) in w.iter_mut().enumerate() {
-                    let stored = if DIRECT { STORED } else { SPREAD };
-                    let quad = if DIRECT { j % 4 } else { j };
-                    let at = block * stored + quad * 64 + h * 32;
-                    // SAFETY: the codes hold the block; a prefetch of any address is harmless.
-                    unsafe {
-                        let from = codes.as_ptr().add(at);
-                        *w = _mm256_loadu_si256(from.cast());
-                        if DIRECT && j < 4 && h == 0 {
-                            _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(AHEAD).cast());
-                        }
-                    }
-                    if DIRECT {
-                        let half = if j < 4 { *w } else { _mm256_srli_epi16::<4>(*w) };
-                        *w = _mm256_and_si256(half, mask);
-                    }
-                }
-                for (t, sums) in sums.iter_mut().enumerate() {
-                    // SAFETY: the block has 32 codes.
-                    let x: i32 = unsafe {
-                        self.x.as_ptr().add(place(t) * BLOCK + j * 4).cast::<i32>().read_unaligned()
-                    };
-                    let x = _mm256_set1_epi32(x);
-                    for (sum, w) in sums.iter_mut().zip(w) {
-                        *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(w, x));
-                    }
-                }
+            for (i, totals) in totals.iter_mut().enumerate() {
+                self.add_block::<T, DIRECT>(at[i], first, block, codes[i], totals);
             }
-            for h in 0..2 {
-                // SAFETY: 16 scales per block.
-                let w = unsafe { _mm_loadu_si128(scales.as_ptr().add(block * 16 + h * 8).cast()) };
-                let w = _mm256_cvtph_ps(w);
-                for t in 0..T {
-                    let dot = _mm256_cvtepi32_ps(_mm256_madd_epi16(sums[t][h], ones));
-                    let scale = _mm256_mul_ps(w, _mm256_set1_ps(self.x_scales[place(t)]));
-                    totals[t][h] = _mm256_fmadd_ps(dot, scale, totals[t][h]);
+        }
+        for (g, totals) in at.into_iter().zip(&totals) {
+            for (t, totals) in totals.iter().enumerate() {
+                for (h, total) in totals.iter().enumerate() {
+                    let at = (first + t) * self.rows + g * TILE_ROWS + h * 8;
+                    // SAFETY: the slice has 8 elements.
+                    unsafe { _mm256_storeu_ps(out[at..at + 8].as_mut_ptr(), *total) };
                 }
             }
         }
-        for (t, totals) in totals.iter().enumerate() {
-            for (h, total) in totals.iter().enumerate() {
-                let at = (first + t) * self.rows + g * TILE_ROWS + h * 8;
-                // SAFETY: the slice has 8 elements.
-                unsafe { _mm256_storeu_ps(out[at..at + 8].as_mut_ptr(), *total) };
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn add_block<const T: usize, const DIRECT: bool>(
+        &self,
+        g: usize,
+        first: usize,
+        block: usize,
+        codes: &[u8],
+        totals: &mut [[__m256; 2]; T],
+    ) {
+        let mask = _mm256_set1_epi8(15);
+        let ones = _mm256_set1_epi16(1);
+        let place = |t: usize| (first + t) * self.blocks + block;
+        let mut sums: [[__m256i; 2]; T] =
+            std::array::from_fn(|t| [_mm256_set1_epi32(self.x_bias[place(t)]); 2]);
+        for j in 0..8 {
+            let mut w = [_mm256_setzero_si256(); 2];
+            for (h, w) in w.iter_mut().enumerate() {
+                let stored = if DIRECT { STORED } else { SPREAD };
+                let quad = if DIRECT { j % 4 } else { j };
+                let at = block * stored + quad * 64 + h * 32;
+                // SAFETY: the codes hold the block.
+                *w = unsafe { _mm256_loadu_si256(codes.as_ptr().add(at).cast()) };
+                if DIRECT {
+                    let half = if j < 4 { *w } else { _mm256_srli_epi16::<4>(*w) };
+                    *w = _mm256_and_si256(half, mask);
+                }
+            }
+            for (t, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: the block has 32 codes.
+                let x: i32 = unsafe {
+                    self.x.as_ptr().add(place(t) * BLOCK + j * 4).cast::<i32>().read_unaligned()
+                };
+                let x = _mm256_set1_epi32(x);
+                for (sum, w) in sums.iter_mut().zip(w) {
+                    *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(w, x));
+                }
+            }
+        }
+        for h in 0..2 {
+            let at = (g * self.blocks + block) * TILE_ROWS + h * 8;
+            // SAFETY: 16 scales per block.
+            let w = unsafe { _mm_loadu_si128(self.scales.as_ptr().add(at).cast()) };
+            let w = _mm256_cvtph_ps(w);
+            for t in 0..T {
+                let dot = _mm256_cvtepi32_ps(_mm256_madd_epi16(sums[t][h], ones));
+                let scale = _mm256_mul_ps(w, _mm256_set1_ps(self.x_scales[place(t)]));
+                totals[t][h] = _mm256_fmadd_ps(dot, scale, totals[t][h]);
             }
         }
     }

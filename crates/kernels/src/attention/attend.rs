@@ -46,6 +46,11 @@ pub struct Span<'a> {
 /// Queries handled at once; bounds the scratch memory.
 const QUERIES_AT_ONCE: usize = 16;
 
+/// Blocks of keys or values between the one that is read and the one that is asked for. With the
+/// next one, whoever reads catches up with what was asked for and waits with hardly anything else
+/// under way.
+const BLOCKS_AHEAD: usize = 2;
+
 thread_local! {
     /// Each member's scratch; grows to the longest sequence and stays.
     static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
@@ -147,12 +152,8 @@ impl Part<'_> {
         let keys = pages * CHUNK;
         scratch.resize(queries, keys, chunks.all.len(), self.shape);
         self.gather_queries(&mut scratch.codes);
-        let mut pages = self.pages(&chunks).enumerate().peekable();
-        while let Some((index, page)) = pages.next() {
-            let next = match pages.peek() {
-                Some((_, next)) => next.keys,
-                None => self.values(&chunks, chunks.all.start),
-            };
+        for (index, page) in self.pages(&chunks).enumerate() {
+            let next = self.block(&chunks, index + BLOCKS_AHEAD);
             self.score_page(isa, index, page, next, keys, scratch);
         }
         self.weigh(isa, &chunks, keys, scratch);
@@ -207,6 +208,19 @@ impl Part<'_> {
         let sequence = self.span.pages[chunks.pages.clone()].iter().copied();
         let tree = self.span.tree.map(|tree| tree.page);
         sequence.chain(tree).map(|page| self.pool.head(page, self.layer, self.head))
+    }
+
+    /// What is read as the `index`th: the keys of all pages, then the values of all chunks.
+    fn block(&self, chunks: &Chunks, index: usize) -> &[i16] {
+        let pages = &self.span.pages[chunks.pages.clone()];
+        let tree = self.span.tree.map(|tree| tree.page);
+        match index.checked_sub(pages.len() + usize::from(tree.is_some())) {
+            None => {
+                let page = pages.get(index).copied().or(tree);
+                page.map_or(&[], |page| self.pool.head(page, self.layer, self.head).keys)
+            }
+            Some(chunk) => self.values(chunks, chunks.all.start + chunk),
+        }
     }
 
     /// Values of a chunk of the sequence; empty when no page of this part holds it.
@@ -345,7 +359,7 @@ impl Part<'_> {
         let queries = largest.len();
         let task = |page: PageId, x| Product {
             a: self.pool.head(page, self.layer, self.head).values,
-            next: self.values(chunks, chunk + 1),
+            next: self.values(chunks, chunk + BLOCKS_AHEAD),
             lanes: width,
             pairs: CHUNK / 2,
             x,

@@ -10,7 +10,7 @@ use shoal_arith::WeightFormat;
 use shoal_arith::limits::{BLOCK, TILE_ROWS};
 
 use super::cursor::{AHEAD_BYTES, Cursor, GROUP_BLOCKS, Panel, Tiles};
-use super::{Kernel, Task, multiply_panel, multiply_tiles};
+use super::{Kernel, Spread, Task, multiply_panels, multiply_tiles};
 use crate::lanes::{Lanes, prefetch};
 
 use crate::quantized::NarrowBlock;
@@ -30,16 +30,14 @@ const BLOCK_BYTES: usize = (QUADS + 2) * ROW_BYTES;
 pub(super) unsafe fn run<L: Lanes, const H: usize, const R: usize>(
     task: Task<'_>,
     groups: Range<usize>,
-    panel: &mut [u8],
+    panels: &mut [u8],
 ) {
     assert_eq!(H * L::ROWS, TILE_ROWS, "H vectors hold a row group");
-    for g in groups {
-        // SAFETY: as for this function.
-        unsafe {
-            match task.weights.shape().format {
-                WeightFormat::I4Offset => row_group::<L, H, R, true>(task, g, panel),
-                _ => row_group::<L, H, R, false>(task, g, panel),
-            }
+    // SAFETY: as for this function.
+    unsafe {
+        match task.weights.shape().format {
+            WeightFormat::I4Offset => row_groups::<L, H, R, true>(task, groups, panels),
+            _ => row_groups::<L, H, R, false>(task, groups, panels),
         }
     }
 }
@@ -49,20 +47,19 @@ pub(super) unsafe fn run<L: Lanes, const H: usize, const R: usize>(
 /// # Safety
 /// The machine has the instruction set of `L`.
 #[inline(always)]
-unsafe fn row_group<L: Lanes, const H: usize, const R: usize, const OFFSETS: bool>(
+unsafe fn row_groups<L: Lanes, const H: usize, const R: usize, const OFFSETS: bool>(
     task: Task<'_>,
-    g: usize,
-    panel: &mut [u8],
+    groups: Range<usize>,
+    panels: &mut [u8],
 ) {
-    // SAFETY: as for this function; the panel was spread for this row group.
+    // SAFETY: as for this function.
     unsafe {
-        if task.x.rows <= R {
-            let tiles = Tiles::new(task.weights, g);
-            multiply_tiles::<Bytes<OFFSETS>, L, H, R, _>(task, g, tiles);
-        } else {
-            spread::<L, H, OFFSETS>(task.weights, g, panel);
-            multiply_panel::<Bytes<OFFSETS>, L, H, R, BLOCK_BYTES>(task, g, panel);
+        // Unpacking twice is cheaper than writing and reading a panel.
+        if task.x.rows <= 2 * R {
+            let tiles = |g| Tiles::new(task.weights, g);
+            return multiply_tiles::<Bytes<OFFSETS>, L, H, R, _>(task, groups, tiles);
         }
+        multiply_panels::<Bytes<OFFSETS>, L, H, R, BLOCK_BYTES>(task, groups, panels);
     }
 }
 
@@ -200,6 +197,14 @@ impl<L: Lanes, const H: usize, const OFFSETS: bool, W: Narrow<L, H>> Kernel<L, H
     ) {
         // SAFETY: as for the trait.
         unsafe { add_block::<L, H, T, OFFSETS>(&rows.map(|row| row.cast()), weights, inner) }
+    }
+}
+
+impl<L: Lanes, const H: usize, const OFFSETS: bool> Spread<L, H> for Bytes<OFFSETS> {
+    #[inline(always)]
+    unsafe fn spread(weights: &Linear, g: usize, panel: &mut [u8]) {
+        // SAFETY: as for the trait.
+        unsafe { spread::<L, H, OFFSETS>(weights, g, panel) }
     }
 }
 

@@ -11,7 +11,7 @@ use shoal_arith::WeightFormat;
 use shoal_arith::limits::BLOCK;
 
 use super::cursor::{AHEAD_BYTES, Cursor, GROUP_BLOCKS, Panel, Tiles};
-use super::{Kernel, Task, multiply_panel, multiply_tiles};
+use super::{Kernel, Spread, Task, multiply_panels, multiply_tiles};
 use crate::lanes::{Avx512, Lanes, prefetch};
 use crate::quantized::NarrowBlock;
 use crate::{Linear, Quantized};
@@ -25,15 +25,13 @@ const BLOCK_BYTES: usize = (QUADS + 2) * VECTOR;
 
 /// Multiplies the row groups of `groups`.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(super) fn run(task: Task<'_>, groups: Range<usize>, panel: &mut [u8]) {
-    for g in groups {
-        // SAFETY: this function has the instruction set.
-        unsafe {
-            match task.weights.shape().format {
-                WeightFormat::I8 => row_group::<false, false>(task, g, panel),
-                WeightFormat::I4 => row_group::<true, false>(task, g, panel),
-                WeightFormat::I4Offset => row_group::<true, true>(task, g, panel),
-            }
+pub(super) fn run(task: Task<'_>, groups: Range<usize>, panels: &mut [u8]) {
+    // SAFETY: this function has the instruction set.
+    unsafe {
+        match task.weights.shape().format {
+            WeightFormat::I8 => row_groups::<false, false>(task, groups, panels),
+            WeightFormat::I4 => row_groups::<true, false>(task, groups, panels),
+            WeightFormat::I4Offset => row_groups::<true, true>(task, groups, panels),
         }
     }
 }
@@ -43,20 +41,18 @@ pub(super) fn run(task: Task<'_>, groups: Range<usize>, panel: &mut [u8]) {
 /// # Safety
 /// The machine has AVX-512 VNNI.
 #[inline(always)]
-unsafe fn row_group<const I4: bool, const OFFSETS: bool>(
+unsafe fn row_groups<const I4: bool, const OFFSETS: bool>(
     task: Task<'_>,
-    g: usize,
-    panel: &mut [u8],
+    groups: Range<usize>,
+    panels: &mut [u8],
 ) {
-    // SAFETY: as for this function; the panel was spread for this row group.
+    // SAFETY: as for this function.
     unsafe {
         if task.x.rows <= R {
-            let tiles = Stored::<I4>(Tiles::new(task.weights, g));
-            multiply_tiles::<Bytes<I4, OFFSETS>, Avx512, 1, R, _>(task, g, tiles);
-        } else {
-            spread::<I4, OFFSETS>(task.weights, g, panel);
-            multiply_panel::<Bytes<I4, OFFSETS>, Avx512, 1, R, BLOCK_BYTES>(task, g, panel);
+            let tiles = |g| Stored::<I4>(Tiles::new(task.weights, g));
+            return multiply_tiles::<Bytes<I4, OFFSETS>, Avx512, 1, R, _>(task, groups, tiles);
         }
+        multiply_panels::<Bytes<I4, OFFSETS>, Avx512, 1, R, BLOCK_BYTES>(task, groups, panels);
     }
 }
 
@@ -189,6 +185,14 @@ impl<const I4: bool, const OFFSETS: bool, W: Codes> Kernel<Avx512, 1, W> for Byt
     ) {
         // SAFETY: as for the trait.
         unsafe { add_block::<T, I4, OFFSETS>(&rows.map(|row| row.cast()), weights, inner) }
+    }
+}
+
+impl<const I4: bool, const OFFSETS: bool> Spread<Avx512, 1> for Bytes<I4, OFFSETS> {
+    #[inline(always)]
+    unsafe fn spread(weights: &Linear, g: usize, panel: &mut [u8]) {
+        // SAFETY: as for the trait.
+        unsafe { spread::<I4, OFFSETS>(weights, g, panel) }
     }
 }
 

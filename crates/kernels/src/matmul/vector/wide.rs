@@ -9,9 +9,9 @@ use shoal_arith::WeightFormat;
 use shoal_arith::limits::{BLOCK, TILE_ROWS};
 
 use super::cursor::{AHEAD_BYTES, Cursor, GROUP_BLOCKS, Panel, Tiles};
-use super::{Kernel, Task, multiply_panel, multiply_tiles};
-use crate::Quantized;
+use super::{Kernel, Spread, Task, multiply_panels, multiply_tiles};
 use crate::lanes::{Lanes, prefetch};
+use crate::{Linear, Quantized};
 
 const QUADS: usize = BLOCK / 4;
 /// 16 rows of 4 bytes.
@@ -27,43 +27,29 @@ const BLOCK_BYTES: usize = QUADS * 2 * ROW_BYTES;
 pub(super) unsafe fn run<L: Lanes, const H: usize, const R: usize>(
     task: Task<'_>,
     groups: Range<usize>,
-    panel: &mut [u8],
+    panels: &mut [u8],
 ) {
     assert_eq!(H * L::ROWS, TILE_ROWS, "H vectors hold a row group");
-    for g in groups {
-        let tiles = Tiles::new(task.weights, g);
-        // SAFETY: as for this function.
-        unsafe {
-            match task.weights.shape().format {
-                WeightFormat::I8 => row_group::<L, H, R>(task, g, I8(tiles), panel),
-                WeightFormat::I4 => row_group::<L, H, R>(task, g, I4::<'_, false>(tiles), panel),
-                WeightFormat::I4Offset => {
-                    row_group::<L, H, R>(task, g, I4::<'_, true>(tiles), panel);
-                }
-            }
-        }
-    }
-}
-
-/// Few rows are multiplied with the tiles as they are, many with a panel.
-///
-/// # Safety
-/// The machine has the instruction set of `L`.
-#[inline(always)]
-unsafe fn row_group<L: Lanes, const H: usize, const R: usize>(
-    task: Task<'_>,
-    g: usize,
-    tiles: impl Wide<L, H>,
-    panel: &mut [u8],
-) {
-    // SAFETY: as for this function; the panel was spread for this row group.
+    let tiles = |g| Tiles::new(task.weights, g);
+    // SAFETY: as for this function.
     unsafe {
-        // Unpacking costs as much as three rows.
-        if task.x.rows <= R / 2 {
-            multiply_tiles::<Words, L, H, R, _>(task, g, tiles);
-        } else {
-            spread::<L, H>(task.weights.shape().blocks(), tiles, panel);
-            multiply_panel::<Words, L, H, R, BLOCK_BYTES>(task, g, panel);
+        // Few rows are multiplied with the tiles as they are, many with panels: unpacking costs as
+        // much as three rows.
+        if task.x.rows > R / 2 {
+            return multiply_panels::<Words, L, H, R, BLOCK_BYTES>(task, groups, panels);
+        }
+        match task.weights.shape().format {
+            WeightFormat::I8 => {
+                multiply_tiles::<Words, L, H, R, _>(task, groups, |g| I8(tiles(g)));
+            }
+            WeightFormat::I4 => {
+                let tiles = |g| I4::<'_, false>(tiles(g));
+                multiply_tiles::<Words, L, H, R, _>(task, groups, tiles);
+            }
+            WeightFormat::I4Offset => {
+                let tiles = |g| I4::<'_, true>(tiles(g));
+                multiply_tiles::<Words, L, H, R, _>(task, groups, tiles);
+            }
         }
     }
 }
@@ -137,25 +123,24 @@ impl<L: Lanes, const H: usize, const OFFSETS: bool> Wide<L, H> for I4<'_, OFFSET
         prefetch(from.wrapping_add(AHEAD_BYTES));
         // SAFETY: as for the trait.
         unsafe {
-            let mask = L::splat16(15);
-            let stored = |h: usize| {
-                let v = L::load(from.add(h * L::ROWS * 4));
-                if j < QUADS / 2 { v } else { L::shift_right16::<4>(v) }
-            };
-            // m (q + 8) + (o - 8 m)
-            let integer = |h: usize, code: L::V| {
+            let mut quad = ([L::zero(); H], [L::zero(); H]);
+            for h in 0..H {
+                let stored = L::load(from.add(h * L::ROWS * 4));
+                let even = if j < QUADS / 2 { stored } else { L::shift_right16::<4>(stored) };
                 let m = L::pairs_of_i8(self.0.multipliers.add(h * L::ROWS));
+                // m (q + 8) + (o - 8 m)
                 let mut offset = L::mul16(m, L::splat16(-8));
                 if OFFSETS {
                     let o = L::pairs_of_i16(self.0.offsets.add(h * L::ROWS * 2));
                     offset = L::add16(offset, o);
                 }
-                L::add16(L::mul16(L::and(code, mask), m), offset)
-            };
-            (
-                std::array::from_fn(|h| integer(h, stored(h))),
-                std::array::from_fn(|h| integer(h, L::shift_right16::<8>(stored(h)))),
-            )
+                for (to, code) in
+                    [(&mut quad.0[h], even), (&mut quad.1[h], L::shift_right16::<8>(even))]
+                {
+                    *to = L::add16(L::mul16(L::and(code, L::splat16(15)), m), offset);
+                }
+            }
+            quad
         }
     }
 }
@@ -205,6 +190,22 @@ unsafe fn spread<L: Lanes, const H: usize>(
 
 /// Products of 16-bit integers.
 struct Words;
+
+impl<L: Lanes, const H: usize> Spread<L, H> for Words {
+    #[inline(always)]
+    unsafe fn spread(weights: &Linear, g: usize, panel: &mut [u8]) {
+        let blocks = weights.shape().blocks();
+        let tiles = Tiles::new(weights, g);
+        // SAFETY: as for the trait; the tiles are those of this format.
+        unsafe {
+            match weights.shape().format {
+                WeightFormat::I8 => spread::<L, H>(blocks, I8(tiles), panel),
+                WeightFormat::I4 => spread::<L, H>(blocks, I4::<'_, false>(tiles), panel),
+                WeightFormat::I4Offset => spread::<L, H>(blocks, I4::<'_, true>(tiles), panel),
+            }
+        }
+    }
+}
 
 impl<L: Lanes, const H: usize, W: Wide<L, H>> Kernel<L, H, W> for Words {
     const X_BYTES: usize = BLOCK * 2;
