@@ -1,5 +1,5 @@
 //! Which inputs of a package need 12 bits: those whose outliers 8 bits with multipliers cannot
-//! hold.
+//! hold, and what the first layer reads.
 //!
 //! Text runs through a provisional package; every map is computed with its inputs in a8 and in a12,
 //! and the relative difference of the outputs decides. Owns the measure and the threshold; the
@@ -83,9 +83,16 @@ impl Calibration {
 
     /// The format for the inputs of a map. Maps that read the same inputs get the same format, so
     /// that these are quantized once.
+    ///
+    /// What the first layer reads follows from a token alone, so its error is the same whenever the
+    /// token occurs and does not average out. 12 bits there cost next to nothing, and recover 0.7
+    /// of the 0.9 % that a trained model of width 64 loses with 8.
     #[must_use]
     pub fn choose(&self, kind: BlobKind, slot: LinearSlot) -> InputFormat {
         let shared = shared_inputs(slot);
+        if (kind, shared) == (BlobKind::Layer(0), LinearSlot::Part(LinearPart::Query)) {
+            return InputFormat::A12;
+        }
         let errors =
             self.errors.iter().filter(|(k, s, _)| *k == kind && shared_inputs(*s) == shared);
         match errors.map(|(.., error)| *error).fold(0.0, f64::max) > ERROR_MAX {

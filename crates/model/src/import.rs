@@ -4,6 +4,8 @@
 //! numbers and the layout. Does not own the place the bytes go to ([`BlobSink`]), nor the choice of
 //! activation formats, which needs the engine: [`ImportedBlobs::finish`] takes that choice.
 
+mod each;
+mod level;
 mod quantize;
 mod tables;
 mod tokenizer;
@@ -81,9 +83,9 @@ pub trait BlobWriter: Send + Sync {
 /// How far an import is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImportProgress {
-    /// Weights converted.
+    /// Weights read.
     pub weights: u64,
-    /// All weights.
+    /// Weights there are to read, most of them twice.
     pub weights_total: u64,
 }
 

@@ -2,13 +2,15 @@
 
 use std::ops::Range;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use shoal_arith::limits::{ARITHMETIC_VERSION, BLOCK, TILE_ROWS};
 use shoal_arith::tile::{LinearShape, encode_row_group, encode_scales};
 use shoal_arith::{WeightFormat, WeightRow};
 use shoal_base::{Digest, SharedBytes};
 
+use super::each::each;
+use super::level::Leveled;
 use super::quantize::{import_codes, quantize_row};
 use super::tables::{encode, rope_tables};
 use super::{
@@ -54,7 +56,10 @@ pub fn import_blobs(
     progress: &OnProgress<'_>,
 ) -> Result<ImportedBlobs, ImportError> {
     let architecture = source.architecture();
-    let import = Import::new(source, weights, threads, progress);
+    let leveled = Leveled::measure(source, weights, threads, progress)?;
+    let mut import = Import::new(&leveled, weights, threads, progress);
+    import.weights_total += leveled.weights_read;
+    import.weights_done = AtomicU64::new(leveled.weights_read);
     let mut report = Vec::new();
     let mut blobs = Vec::new();
     for kind in Manifest::kinds(architecture) {
@@ -214,34 +219,15 @@ impl<'a> Import<'a> {
         let role = role(kind, entry.map);
         let has_codes = self.source.tensor(role).is_some_and(|info| info.element.has_codes());
         let codes_kept = has_codes && shape.format != WeightFormat::I8;
-        let next = AtomicUsize::new(0);
-        let stop = AtomicBool::new(false);
         let error = Mutex::new(QuantizeError::default());
-        let failed = Mutex::new(None);
-        std::thread::scope(|scope| {
-            for _ in 0..self.threads {
-                scope.spawn(|| {
-                    while !stop.load(Ordering::Relaxed) {
-                        let g = next.fetch_add(ROW_GROUPS_AT_ONCE, Ordering::Relaxed);
-                        if g >= shape.row_groups() {
-                            return;
-                        }
-                        let groups = g..shape.row_groups().min(g + ROW_GROUPS_AT_ONCE);
-                        let part = Part { kind, entry, role, shape, at, codes_kept };
-                        match self.row_groups(&part, groups, writer) {
-                            Ok(part) => lock(&error).add(part),
-                            Err(error) => {
-                                stop.store(true, Ordering::Relaxed);
-                                lock(&failed).get_or_insert(error);
-                            }
-                        }
-                    }
-                });
-            }
-        });
-        if let Some(error) = failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
-            return Err(error);
-        }
+        each(self.threads, shape.row_groups().div_ceil(ROW_GROUPS_AT_ONCE), &|index| {
+            let first = index * ROW_GROUPS_AT_ONCE;
+            let groups = first..shape.row_groups().min(first + ROW_GROUPS_AT_ONCE);
+            let part = Part { kind, entry, role, shape, at, codes_kept };
+            let cost = self.row_groups(&part, groups, writer)?;
+            lock(&error).add(cost);
+            Ok(())
+        })?;
         let error = error.into_inner().unwrap_or_else(|e| e.into_inner());
         let (map, weights) = (entry.map, entry.weights);
         Ok(MapReport { kind, map, weights, codes_kept, error })

@@ -47,15 +47,17 @@ pub struct LoneTokenizer {
 /// What is wrong with the files.
 pub fn open_tokenizer(path: &Path) -> Result<Option<LoneTokenizer>, SourceError> {
     let is_folder = path.is_dir() && !path.join("config.json").exists();
-    let is_file = path.is_file() && TOKENIZER_NAMES.iter().any(|name| path.ends_with(name));
-    let folder = match path.parent() {
-        _ if is_folder => path,
-        Some(parent) if is_file && parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) if is_file => parent,
+    let name = TOKENIZER_NAMES.iter().find(|name| path.is_file() && path.ends_with(name));
+    let (folder, names) = match (name, path.parent()) {
+        _ if is_folder => (path, &TOKENIZER_NAMES[..]),
+        (Some(name), Some(parent)) if parent.as_os_str().is_empty() => {
+            (Path::new("."), std::slice::from_ref(name))
+        }
+        (Some(name), Some(parent)) => (parent, std::slice::from_ref(name)),
         _ => return Ok(None),
     };
     let folder = Folder::on_disk(folder);
-    let files = TokenizerFiles::from_folder(&folder)?;
+    let files = TokenizerFiles::from_folder(&folder, names)?;
     Ok(Some(LoneTokenizer { files, chat_template: hugging_face::chat_template(&folder)? }))
 }
 

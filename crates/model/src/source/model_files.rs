@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::gguf::GgufFile;
 use super::hugging_face::Folder;
 use super::tensors::TensorTable;
+use super::tokenizer_files::TOKENIZER_NAMES;
 use super::{CodeBlock, Input, SourceError, TensorInfo, TokenizerFiles, WeightSource};
 use crate::architecture::{Architecture, TensorRole};
 
@@ -35,7 +36,7 @@ impl TokenizerPlace {
     fn read(&self) -> Result<TokenizerFiles, SourceError> {
         match self {
             Self::Gguf(file) => Ok(TokenizerFiles::Gguf(Box::new(file.vocabulary()?))),
-            Self::Folder(folder) => TokenizerFiles::from_folder(folder),
+            Self::Folder(folder) => TokenizerFiles::from_folder(folder, &TOKENIZER_NAMES),
             Self::File(input) => TokenizerFiles::from_file(input),
             Self::Missing { folder, names } => {
                 Err(SourceError::MissingFile { folder: folder.clone(), name: names.join(" or ") })

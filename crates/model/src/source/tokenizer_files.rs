@@ -114,8 +114,8 @@ impl TokenizerFiles {
         Ok(kind.with(bytes, TokenizerSettings::default()))
     }
 
-    /// Reads the tokenizer of a Hugging Face folder.
-    pub(super) fn from_folder(folder: &Folder) -> Result<Self, SourceError> {
+    /// Reads the tokenizer of a Hugging Face folder, the first of `names` that is there.
+    pub(super) fn from_folder(folder: &Folder, names: &[&str]) -> Result<Self, SourceError> {
         let optional = |name, limit| -> Result<Option<Vec<u8>>, SourceError> {
             let input = folder.open(name)?;
             input.map(|input| input.read_all(limit)).transpose()
@@ -126,7 +126,7 @@ impl TokenizerFiles {
             added_tokens: optional("added_tokens.json", limits::TOKENIZER_BYTES_MAX)?,
             generation_config: optional("generation_config.json", limits::CONFIG_BYTES_MAX)?,
         };
-        for name in TOKENIZER_NAMES {
+        for &name in names {
             let Some(bytes) = optional(name, limits::TOKENIZER_BYTES_MAX)? else {
                 continue;
             };
@@ -137,10 +137,7 @@ impl TokenizerFiles {
                 Some(kind) => Ok(kind.with(bytes, settings)),
             };
         }
-        Err(SourceError::MissingFile {
-            folder: folder.path(""),
-            name: "tokenizer.json or tokenizer.model".to_owned(),
-        })
+        Err(SourceError::MissingFile { folder: folder.path(""), name: names.join(" or ") })
     }
 }
 

@@ -10,6 +10,7 @@ mod gguf_refusals;
 mod hostile;
 mod hugging_face;
 mod llama2c;
+mod lone_tokenizer;
 mod real_files;
 mod support;
 mod writer;

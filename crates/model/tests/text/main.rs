@@ -1,6 +1,7 @@
 //! Tokenizers and chat templates, through the public interface.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod byte_pieces;
 mod bytes;
 mod conversions;
 mod corpora;
