@@ -20,6 +20,8 @@ pub(crate) struct Scene {
     /// Its processes end with it.
     pub(crate) lab: Lab,
     _processes: Vec<Process>,
+    /// The node on each machine.
+    ids: Vec<String>,
     http: SocketAddr,
 }
 
@@ -121,6 +123,7 @@ impl Scene {
         let head = home.run(&["key", key, "--json"]).succeeded().json();
         let head = head["node"].as_str().unwrap();
         let (mut processes, mut words) = (Vec::new(), Vec::new());
+        let mut ids = vec![head.to_owned()];
         for index in 1..lab.count() {
             let layers = setup.halves[(index - 1) % 2];
             let loads = if setup.are_cold && index > 2 { "asked" } else { layers };
@@ -131,7 +134,9 @@ impl Scene {
             processes.push(process);
             let option = if index < 3 { "--stage" } else { "--spare" };
             words.push(option.to_owned());
-            words.push(format!("{}={layers}", line["node"].as_str().unwrap()));
+            let node = line["node"].as_str().unwrap();
+            ids.push(node.split_once('@').unwrap().0.to_owned());
+            words.push(format!("{node}={layers}"));
         }
         let from = format!("{}:0", lab.node(0).address());
         let mut up = vec!["up", "--listen", "127.0.0.1:0", "--key", key, "--listen-stages", &from];
@@ -140,7 +145,7 @@ impl Scene {
         let (process, line) = spawn(home, lab.node(0), &up);
         processes.push(process);
         let http = line["address"].as_str().unwrap().parse().unwrap();
-        Some(Self { lab, _processes: processes, http })
+        Some(Self { lab, _processes: processes, ids, http })
     }
 
     /// The ring as the console shows it.
@@ -162,19 +167,12 @@ impl Scene {
         self.ring()["replaced"].as_u64().unwrap()
     }
 
-    /// Bytes that each node has sent so far.
-    pub(crate) fn sent(&self) -> Vec<u64> {
-        let all = || 0..self.lab.count();
-        let sum = |from| all().map(|to| self.lab.counts(from, to).sent_bytes).sum();
-        all().map(sum).collect()
-    }
-
-    /// The node that computes a half of an answer: of those that have it, the one that has sent
-    /// most since.
-    pub(crate) fn holder(&self, half: usize, since: &[u64]) -> usize {
-        let now = self.sent();
-        let all = (1 + half..self.lab.count()).step_by(2);
-        all.max_by_key(|node| now[*node] - since[*node]).expect("there is one of each half")
+    /// The machine that computes a half now.
+    pub(crate) fn holder(&self, half: usize) -> usize {
+        let ring = self.ring();
+        let id = ring["stages"][half]["node"].as_str().unwrap();
+        let place = self.ids.iter().position(|known| known == id);
+        place.expect("it runs on one of the machines")
     }
 
     /// Streams an answer, and lets something happen to whoever computes a half of it.
@@ -185,10 +183,10 @@ impl Scene {
         after: u32,
         fault: fn(usize) -> Fault,
     ) -> (Answer, Fault) {
-        let (since, mut done) = (self.sent(), None);
+        let mut done = None;
         let answer = self.stream(ask, |count| {
             if count == after {
-                let fault = fault(self.holder(half, &since));
+                let fault = fault(self.holder(half));
                 self.lab.apply(fault);
                 done = Some(fault);
             }

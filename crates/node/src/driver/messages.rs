@@ -68,7 +68,8 @@ impl Driver {
                 }
                 self.tell_head(ring, from, message);
             }
-            Message::PrepareStatus(_) => {
+            // Nobody else has asked for anything.
+            Message::PrepareStatus(_) if !self.slots.is_empty() => {
                 let rings: Vec<RingId> = self.slots.keys().copied().collect();
                 for ring in rings {
                     self.tell_head(ring, from, message.clone());
