@@ -38,6 +38,7 @@ pub(crate) fn ring(model: &str, head: &RingHead) -> MapRing {
         is_ready: status.is_ready,
         requests: head.open_requests() as u64,
         replaced: status.replaced,
+        replayed_tokens: status.replayed_tokens,
         expected_tokens_per_s: status.plan.as_ref().map(|plan| plan.tokens_per_s),
         stages: stages.collect(),
         trouble: if status.trouble.is_empty() { status.why } else { status.trouble },

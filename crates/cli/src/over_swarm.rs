@@ -8,7 +8,7 @@ use shoal_base::Generate;
 use shoal_engine::EngineOptions;
 use shoal_gateway::{Models, Offer, OpenError, SwarmMap};
 use shoal_model::package::Package;
-use shoal_node::{HeadOptions, RingHead};
+use shoal_node::{HeadOptions, RingHead, Shadows};
 
 use crate::commands::up::expected_speed;
 use crate::failure::Failure;
@@ -45,8 +45,10 @@ impl OverSwarm {
         packages: Vec<(String, Package)>,
         options: EngineOptions,
         choice: Choice,
+        shadows: Shadows,
     ) -> Result<Self, Failure> {
-        let head = HeadOptions { threads: session.threads, ..HeadOptions::default() };
+        let mut head = HeadOptions { threads: session.threads, ..HeadOptions::default() };
+        head.policy.shadows = shadows;
         let mut rings = Vec::new();
         for (name, package) in &packages {
             let ring = member.node.lead(package, name, head)?;

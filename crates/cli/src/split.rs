@@ -15,7 +15,7 @@ use shoal_gateway::{MapMember, MapRing, Models, Offer, OpenError, SwarmMap};
 use shoal_model::package::Package;
 use shoal_node::{
     HeadOptions, LayerRange, Node, NodeConfig, PeerAddress, PlannedStage, RelayUrl, RingHead,
-    StaticPlan,
+    Shadows, StaticPlan,
 };
 
 use crate::failure::{Code, Failure};
@@ -35,7 +35,8 @@ pub(crate) struct Elsewhere {
     #[arg(long, value_name = "NODE@ADDRESS=A-B", conflicts_with_all = ["nodes", "keep_alive_s"])]
     stage: Vec<StageAt>,
 
-    /// Stage that stands by, with the layers of one of the others
+    /// Stage that stands by, with the layers of one of the others. One that serves what it is asked
+    /// for loads them as soon as there is a first request
     #[arg(long, value_name = "NODE@ADDRESS=A-B", requires = "stage")]
     spare: Vec<StageAt>,
 
@@ -106,6 +107,7 @@ impl Split {
         models: &[Named],
         elsewhere: &Elsewhere,
         relays: Vec<RelayUrl>,
+        shadows: Shadows,
     ) -> Result<Self, Failure> {
         let [(name, package)] = models else {
             return Err(Failure::usage("--stage serves one model"));
@@ -119,9 +121,12 @@ impl Split {
         let plan = plan.map_err(|error| Failure::usage(error.to_string()))?;
         let mut config = NodeConfig::new(elsewhere.key.secret()?, elsewhere.listen_stages);
         config.relays = relays;
+        // A spare that lacks layers may fetch them from here.
+        config.store = Some(session.store()?.clone());
         let node = Node::start(config)?;
         relays::warn(&node.relays());
-        let options = HeadOptions { threads: session.threads, ..HeadOptions::default() };
+        let mut options = HeadOptions { threads: session.threads, ..HeadOptions::default() };
+        options.policy.shadows = shadows;
         let ring = Arc::new(node.head(package, name, plan, options)?);
         Ok(Self { rings: vec![(name.clone(), ring)], node, _stages: Vec::new() })
     }

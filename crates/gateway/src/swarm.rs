@@ -59,6 +59,8 @@ pub struct MapRing {
     pub requests: u64,
     /// Stages that were replaced since the start.
     pub replaced: u64,
+    /// Positions that were computed again since the start.
+    pub replayed_tokens: u64,
     /// What the planner expects of one answer.
     pub expected_tokens_per_s: Option<f64>,
     /// What last went wrong, or why there is no way; empty when nothing did.

@@ -1,8 +1,9 @@
-//! Rings on loopback, each node with its own sockets: what a hop costs, and whether the bytes stay
-//! the same over many requests.
+//! Rings on loopback, each node with its own sockets: what a hop costs, whether the bytes stay the
+//! same over many requests, and whether anybody is taken for dead under load.
 //!
 //! `cargo bench -p shoal-node --bench rings -- hops [TOKENS]`
 //! `cargo bench -p shoal-node --bench rings -- same-bytes [REQUESTS]`
+//! `cargo bench -p shoal-node --bench rings -- load [SECONDS]`
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its result")]
 use std::net::{Ipv4Addr, SocketAddr};
@@ -29,8 +30,9 @@ fn main() -> ExitCode {
     match (args.first().map(String::as_str), count.transpose()) {
         (Some("hops"), Ok(tokens)) => hops(tokens.unwrap_or(2000)),
         (Some("same-bytes"), Ok(requests)) => same_bytes(requests.unwrap_or(1000) as usize),
+        (Some("load"), Ok(seconds)) => load(seconds.unwrap_or(3600)),
         _ => {
-            eprintln!("usage: rings hops [TOKENS] | rings same-bytes [REQUESTS]");
+            eprintln!("usage: rings hops [TOKENS] | same-bytes [REQUESTS] | load [SECONDS]");
             return ExitCode::from(2);
         }
     }
@@ -166,21 +168,30 @@ fn hops(tokens: u32) {
     }
 }
 
-/// Answers of one process against those of rings of every size, nine at once, a stage dying in the
-/// middle of every other round.
+/// Every way to cut the layers, as the ends of the stages.
+fn all_cuts() -> Vec<Vec<u16>> {
+    let inner = 1..1_u32 << (LAYERS - 1);
+    let cut = |set: u32| {
+        let ends = (1..LAYERS).filter(|end| set >> (end - 1) & 1 == 1);
+        ends.chain([LAYERS]).collect()
+    };
+    std::iter::once(0).chain(inner).map(cut).collect()
+}
+
+/// Answers of one process against those of rings of every size and cut, nine at once, a stage dying
+/// in the middle of every other round.
 fn same_bytes(requests: usize) {
     let package = package(2);
     let options = EngineOptions { threads: 1, kv_bytes: 64 << 20, ..EngineOptions::default() };
     let engine = LocalEngine::open(&package, "tiny", None, options).expect("it opens");
-    let all_cuts: [&[u16]; 7] =
-        [&[5], &[1, 5], &[3, 5], &[4, 5], &[1, 3, 5], &[2, 4, 5], &[1, 2, 3, 4, 5]];
+    let all_cuts = all_cuts();
     let (mut done, mut replaced) = (0, 0);
     let begun = Instant::now();
     for round in 0.. {
         if done >= requests {
             break;
         }
-        let cuts = all_cuts[round % all_cuts.len()];
+        let cuts = &all_cuts[round / 2 % all_cuts.len()];
         let dies = round % 2 == 1;
         let mut ring = ring(&package, cuts, dies);
         let asked = |index: usize| request(done + index, 24 + (index * 7 % 40) as u32);
@@ -201,5 +212,29 @@ fn same_bytes(requests: usize) {
     println!(
         "{done} answers in {:.0} s: all equal; {replaced} stages replaced",
         begun.elapsed().as_secs_f64()
+    );
+}
+
+/// Nine requests at a time, one after the other, with spares that nobody needs.
+fn load(seconds: u32) {
+    let package = package(3);
+    let ring = ring(&package, &[2, 5], true);
+    let (begun, time) = (Instant::now(), Duration::from_secs(seconds.into()));
+    let (mut answers, mut tokens) = (0_usize, 0_usize);
+    let mut running: Vec<_> =
+        (0..TOGETHER).map(|index| start(&ring.head, request(index, 200))).collect();
+    while begun.elapsed() < time {
+        for (index, events) in running.iter_mut().enumerate() {
+            tokens += collect(events).0.len();
+            answers += 1;
+            *events = start(&ring.head, request(answers + index, 200));
+        }
+    }
+    let status = ring.head.status();
+    println!(
+        "{answers} answers, {tokens} tokens in {:.0} s: {} stages replaced, generation {}",
+        begun.elapsed().as_secs_f64(),
+        status.replaced,
+        status.generation
     );
 }

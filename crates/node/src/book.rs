@@ -11,7 +11,7 @@ use shoal_wire::{
     NodeId, Offer, RingId, Signed, Text,
 };
 
-use crate::limits::{ANNOUNCE_SOON, ROUTES_MAX};
+use crate::limits::{ANNOUNCE_AHEAD, ANNOUNCE_SOON, ROUTES_MAX};
 
 /// The addresses of peers, and who may come in.
 #[derive(Debug)]
@@ -25,7 +25,8 @@ pub(crate) struct Book {
     routes: VecDeque<(RingId, Vec<NodeId>)>,
     sequence: u64,
     announce_at: Moment,
-    announced_at: Moment,
+    /// Until when what was said out of turn is paid for.
+    spoke_until: Moment,
 }
 
 /// What a node says about itself besides who and where it is.
@@ -52,7 +53,7 @@ impl Book {
             routes: VecDeque::new(),
             sequence: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
             announce_at: Moment(0),
-            announced_at: Moment(0),
+            spoke_until: Moment(0),
         }
     }
 
@@ -136,9 +137,11 @@ impl Book {
         signed
     }
 
-    /// What it says has changed: it is said again before long.
+    /// What it says has changed: it is said again at once, or before long if that happens often.
     pub(crate) fn announce_soon(&mut self) {
-        self.announce_at = self.announce_at.min(self.announced_at + ANNOUNCE_SOON);
+        let ahead = (ANNOUNCE_SOON * ANNOUNCE_AHEAD).as_micros() as u64;
+        let soon = Moment(self.spoke_until.0.saturating_sub(ahead));
+        self.announce_at = self.announce_at.min(soon);
     }
 
     /// All members that are known, this node among them.
@@ -157,7 +160,7 @@ impl Book {
         self.members.expire(now);
         let is_due = self.announce_at <= now;
         if is_due {
-            self.announced_at = now;
+            self.spoke_until = self.spoke_until.max(now) + ANNOUNCE_SOON;
             self.announce_at = now + self.members.announce_every();
         }
         is_due

@@ -16,7 +16,8 @@ use std::time::Instant;
 use shoal_base::{GenerateError, PackageId, TokenId};
 use shoal_net::Incoming;
 use shoal_swarm::{
-    HeadEffect, HeadEvent, Holding, Moment, Output, Stage, StageEffect, StageEvent, Submission,
+    Gossip, HeadEffect, HeadEvent, Holding, Moment, Output, Stage, StageEffect, StageEvent,
+    Submission,
 };
 use shoal_wire::{FaultCode, MemberState, Message, NodeId, Offer, RequestId, RingId};
 use tokio::sync::mpsc;
@@ -85,6 +86,7 @@ pub(crate) struct Driver {
     /// Of a node in a swarm.
     member: Option<Membership>,
     links: Links,
+    gossip: Gossip,
     stage: Stage,
     compute: Jobs<Job>,
     holdings: BTreeMap<PackageId, Holding>,
@@ -96,6 +98,8 @@ pub(crate) struct Driver {
     offered: Vec<Offer>,
     slots: BTreeMap<RingId, Slot>,
     plan_at: Moment,
+    /// When to ask for more members that offer what is led here.
+    candidates_at: Moment,
     layers: Layers,
     /// The way back to this loop for what it starts.
     commands: mpsc::UnboundedSender<Command>,
@@ -120,6 +124,7 @@ impl Driver {
             peers,
             member,
             links: Links::default(),
+            gossip: Gossip::default(),
             stage,
             compute,
             holdings: BTreeMap::new(),
@@ -129,6 +134,7 @@ impl Driver {
             offered: Vec::new(),
             slots: BTreeMap::new(),
             plan_at: Moment(0),
+            candidates_at: Moment(0),
             layers,
             commands,
             todo: VecDeque::new(),
@@ -188,6 +194,8 @@ impl Driver {
             Command::Load { loaded, width, arithmetic, cache_tokens, speed } => {
                 self.speeds.insert(loaded.package, speed);
                 self.load(loaded, width, arithmetic, cache_tokens);
+                // Somebody may wait for just these.
+                self.announce();
             }
             Command::StartRing { ring, slot } => {
                 if let Way::Fixed(plan) = &slot.way {
@@ -316,13 +324,7 @@ impl Driver {
             self.todo.push_back(Todo::Lost(peer, "its address is not known".to_owned()));
         }
         self.tick_member();
-        self.look_at_offers();
-        if self.book.is_announcement_due(now) {
-            let descriptor = self.describe();
-            for peer in self.peers.present() {
-                self.send_message(peer, Message::Descriptor(descriptor.clone()));
-            }
-        }
+        self.announce();
         self.stage(StageEvent::Tick);
         self.plan(now);
         self.layers(LayersEvent::Tick);

@@ -82,6 +82,14 @@ pub enum NodeError {
         /// How many there are.
         layer_count: u32,
     },
+    /// Layers that a head asked for do not fit.
+    #[error("layers and caches of {needed} bytes, {free} bytes are free for them")]
+    NoMemory {
+        /// What they take.
+        needed: u64,
+        /// What there is.
+        free: u64,
+    },
     /// The node was started without a store.
     #[error("this node has no store to put layers into")]
     NoStore,
@@ -110,6 +118,7 @@ impl NodeError {
             Self::Fetch { .. } => Blame::Peer,
             Self::Load(_)
             | Self::Store(_)
+            | Self::NoMemory { .. }
             | Self::NoStore
             | Self::TooManyFetches
             | Self::System(_)

@@ -37,7 +37,7 @@ mod way;
 pub use error::NodeError;
 pub use join::{Joined, check_free, create_swarm, join_swarm};
 pub use layers::{FetchParts, FetchProgress};
-pub use node::{HeadOptions, Node, NodeConfig, ServeOptions, node_of, serve_bytes};
+pub use node::{HeadOptions, Node, NodeConfig, PrepareOptions, ServeOptions, node_of, serve_bytes};
 pub use pairing::{Pairing, PairingCode, PairingError, is_invited, pair};
 pub use plan::{PlanError, PlannedStage, StaticPlan};
 pub use relay::{Relay, nat_report};
@@ -46,7 +46,8 @@ pub use shoal_net::{
     NatKind, NatReport, PeerAddress, RelayCounts, RelayOptions, RelayState, RelayUrl, RelayUrlError,
 };
 pub use shoal_swarm::{
-    JoinError, Misdeed, PeerFetch, PeerState, Plan, PlanError as NoPlan, PlanStage,
+    HeadPolicy, JoinError, Misdeed, PeerFetch, PeerState, Plan, PlanError as NoPlan, PlanStage,
+    Shadows,
 };
 pub use shoal_wire::{LayerRange, MemberState, NodeId, SwarmRole};
 pub use view::{MemberView, OfferView, SwarmView};

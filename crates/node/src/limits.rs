@@ -22,8 +22,10 @@ pub(crate) const CONNECTIONS_PER_PEER_MAX: usize = 2;
 pub(crate) const ROUTES_MAX: usize = shoal_swarm::limits::RINGS_MAX;
 /// Descriptors asked for when a connection starts.
 pub(crate) const MEMBERS_ASKED: u16 = 64;
-/// Peers that a new descriptor is passed on to.
-pub(crate) const PASS_ON_MAX: usize = 64;
+/// Members of a package that a head asks for.
+pub(crate) const CANDIDATES_ASKED: u16 = 64;
+/// How often it does, where gossip does not bring it all of them.
+pub(crate) const CANDIDATES_EVERY: Duration = Duration::from_secs(300);
 /// How long a head looks for a way before it fails what waits.
 pub(crate) const ROUTE_PATIENCE: Duration = Duration::from_secs(20);
 /// Rows whose logits are computed together.
@@ -37,8 +39,6 @@ pub(crate) const STOP: Duration = Duration::from_secs(1);
 
 /// Addresses of members that are kept over restarts.
 pub(crate) const KNOWN_MAX: usize = 64;
-/// Members that a node stays connected to.
-pub(crate) const NEIGHBOURS_MAX: usize = 32;
 /// How often members without a connection are tried again.
 pub(crate) const REDIAL_EVERY: Duration = Duration::from_secs(5);
 /// How long somebody without a certificate may stay: long enough to join.
@@ -55,8 +55,10 @@ pub(crate) const PINGS_FIRST: u32 = 4;
 pub(crate) const SAMPLES_MAX: usize = 8;
 /// Without an answer for so long a ping is forgotten.
 pub(crate) const PING_FOR: Duration = Duration::from_secs(5);
-/// What a node offers has changed: how soon it may say so again.
+/// What a node offers has changed: how often it may say so.
 pub(crate) const ANNOUNCE_SOON: Duration = Duration::from_secs(1);
+/// How many times at once after it was silent, as when it starts.
+pub(crate) const ANNOUNCE_AHEAD: u32 = 3;
 /// How often plans are made anew, to see whether there is a better one.
 pub(crate) const PLAN_EVERY: Duration = Duration::from_secs(1);
 /// How often a ring may move for a better plan.

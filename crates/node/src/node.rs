@@ -59,7 +59,16 @@ pub struct NodeConfig {
     /// Relays where others meet this node; nothing is relayed by others than these.
     pub relays: Vec<RelayUrl>,
     /// How to serve layers that a head asks this node to prepare; `None` refuses.
-    pub prepare: Option<ServeOptions>,
+    pub prepare: Option<PrepareOptions>,
+}
+
+/// What layers that a head asks for may take.
+#[derive(Clone, Copy, Debug)]
+pub struct PrepareOptions {
+    /// How they are served.
+    pub serve: ServeOptions,
+    /// Memory for all of them, with their caches.
+    pub memory_bytes: u64,
 }
 
 impl NodeConfig {

@@ -1,5 +1,6 @@
 //! How a ring finds its nodes: a plan made by hand, or the members of a swarm.
 
+use shoal_base::PackageId;
 use shoal_swarm::{
     Members, ModelShape, Moment, Plan, PlanError, Planner, Random, Scout, Want, route_stages,
 };
@@ -46,6 +47,28 @@ impl Planned {
         let mut planner = Planner::new(members, me, self.model, self.want)?;
         planner.exclude(excluded.iter().copied());
         Ok(planner)
+    }
+
+    /// A node for some layers: of those that have them in memory, else of those that can load or
+    /// fetch them.
+    fn spare(
+        &self,
+        (members, me): (&Members, NodeId),
+        layers: LayerRange,
+        excluded: &[NodeId],
+    ) -> Option<NodeId> {
+        let first = |want: Want| {
+            let mut planner = Planner::new(members, me, self.model, want).ok()?;
+            planner.exclude(excluded.iter().copied());
+            planner.spares(layers).into_iter().next()
+        };
+        first(self.want).or_else(|| first(Want { may_fetch: true, ..self.want }))
+    }
+
+    fn is_loaded(&self, members: &Members, node: NodeId, layers: LayerRange) -> bool {
+        let offers = members.get(node).into_iter().flat_map(|member| member.offers.iter());
+        let mut ours = offers.filter(|offer| offer.package == self.model.package);
+        ours.any(|offer| offer.loaded.iter().any(|range| range.covers(layers)))
     }
 
     fn route(
@@ -125,6 +148,14 @@ impl Way {
         }
     }
 
+    /// The model that members are looked for.
+    pub(crate) fn package(&self) -> Option<PackageId> {
+        match self {
+            Self::Fixed(_) => None,
+            Self::Planned(planned) => Some(planned.model.package),
+        }
+    }
+
     /// The best plan.
     pub(crate) fn plan(&self) -> Option<&Plan> {
         match self {
@@ -158,10 +189,17 @@ impl Scout for Scouting<'_> {
     fn spare(&mut self, layers: LayerRange, excluded: &[NodeId]) -> Option<NodeId> {
         match self.way {
             Way::Fixed(plan) => plan.spare(layers, excluded),
+            Way::Planned(planned) => planned.spare(self.members, layers, excluded),
+        }
+    }
+
+    fn stand_by(&mut self, layers: LayerRange, excluded: &[NodeId]) -> Option<NodeId> {
+        let node = self.spare(layers, excluded)?;
+        match self.way {
+            // Whoever has them says so.
+            Way::Fixed(_) => Some(node),
             Way::Planned(planned) => {
-                let (members, me) = self.members;
-                let planner = planned.planner(members, me, excluded).ok()?;
-                planner.spares(layers).into_iter().next()
+                (!planned.is_loaded(self.members.0, node, layers)).then_some(node)
             }
         }
     }

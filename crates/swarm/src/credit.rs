@@ -19,6 +19,13 @@ impl Amount {
         Self { frames, bytes }
     }
 
+    /// What a shadow gets.
+    pub(crate) fn of_shadow(admission: &Admission) -> Self {
+        let full = Self::full(admission);
+        let times = shoal_wire::limits::SHADOW_CREDIT;
+        Self { frames: full.frames * times, bytes: full.bytes * u64::from(times) }
+    }
+
     pub(crate) fn add(&mut self, other: Self) {
         self.frames += other.frames;
         self.bytes += other.bytes;

@@ -14,10 +14,12 @@
 //! takes rows of one generation only; what was committed never changes.
 #![forbid(unsafe_code)]
 
+mod brief;
 mod context;
 mod credit;
 mod door;
 mod fetch;
+mod gossip;
 mod head;
 mod join;
 mod keys;
@@ -37,8 +39,10 @@ pub use fetch::{
     Fetch, FetchEffect, FetchEvent, FetchFailure, FetchStatus, LeafData, Misdeed, PeerFetch,
     PeerState, StoreOutcome, WantedBlob,
 };
+pub use gossip::{Gossip, to_meet};
 pub use head::{
-    AdmitError, Failure, Head, HeadEffect, HeadEvent, HeadPolicy, HeadStatus, Scout, Submission,
+    AdmitError, Failure, Head, HeadEffect, HeadEvent, HeadPolicy, HeadStatus, Scout, Shadows,
+    Submission,
 };
 pub use join::{Gate, Issuer, JoinError};
 pub use keys::{KeyError, NodeKey, verify};

@@ -14,6 +14,14 @@ pub const ANNOUNCE_EVERY: Duration = Duration::from_secs(30);
 /// What all descriptors together may cost each node. Beyond it everybody speaks less often, so
 /// that the cost stays the same however many there are.
 pub const GOSSIP_BYTES_PER_MIN: u64 = 40_000;
+/// Peers that a descriptor is passed on to by each node that it is news for.
+pub const PASS_ON: usize = 3;
+/// What passing on may cost each node. What it says of itself comes on top.
+pub const PASS_ON_BYTES_PER_MIN: u64 = 30_000;
+/// Up to so many members everybody is connected to everybody, and hears of everybody.
+pub const SMALL_SWARM: usize = NEIGHBOURS_MAX + 1;
+/// Members that a node stays connected to.
+pub const NEIGHBOURS_MAX: usize = 32;
 /// Descriptors live for so many announcements.
 pub const LIFETIME_ANNOUNCEMENTS: u32 = 3;
 
@@ -44,6 +52,11 @@ pub const PROBE_EVERY: Duration = Duration::from_millis(200);
 pub const DEAD_AFTER: Duration = Duration::from_millis(600);
 /// Round trips that have to fit into `DEAD_AFTER`, or it is longer.
 pub const DEAD_ROUND_TRIPS: u32 = 3;
+/// A head that looks so much later than it should was not awake to see answers: what it asked
+/// before counts as asked just now.
+pub const LATE_LOOK: Duration = Duration::from_millis(250);
+/// How often in a row that is granted, so that a head that always comes late notices a death too.
+pub const LATE_LOOKS_MAX: u32 = 4;
 /// All stages live and still nothing comes: the ring is taken apart.
 pub const STALLED_AFTER: Duration = Duration::from_secs(20);
 /// All stages live and have nothing to do for so long, and still nothing comes: rows were lost.
@@ -51,6 +64,19 @@ pub const STALLED_AFTER: Duration = Duration::from_secs(20);
 pub const SWALLOWED_AFTER: Duration = Duration::from_secs(4);
 /// How long a stage may take to answer a request for a lease.
 pub const LEASE_ANSWER: Duration = Duration::from_millis(1500);
+/// How long a head waits for its shadows once all stages have answered.
+pub const SHADOW_ANSWER: Duration = Duration::from_millis(300);
+/// A request that may come to so many tokens is worth shadows: computing fewer again takes less
+/// than the pause that a death costs anyway.
+pub const SHADOW_TOKENS: u64 = 1024;
+/// How often a head looks for nodes that should stand by.
+pub const STAND_BY_EVERY: Duration = Duration::from_secs(5);
+/// How long a node that will not stand by is left alone.
+pub const STAND_BY_REFUSED_FOR: Duration = Duration::from_secs(60);
+/// Nodes that were asked to stand by and are remembered.
+pub const STAND_BY_MAX: usize = 64;
+/// How long a node that prepares layers may say nothing.
+pub const PREPARE_SILENT: Duration = Duration::from_secs(5);
 /// Renewals per life of a lease.
 pub const RENEWALS_PER_LEASE: u32 = 3;
 /// How long a node that failed is not chosen again.

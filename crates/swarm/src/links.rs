@@ -1,6 +1,6 @@
 //! How far apart nodes are: measured links, and places in a space of round trips for the others.
 
-use shoal_wire::{Coordinate, Descriptor, Link};
+use shoal_wire::{Coordinate, Descriptor, Link, NodeId};
 
 use crate::limits;
 
@@ -75,18 +75,30 @@ pub fn distance_us(from: &Descriptor, to: &Descriptor) -> u32 {
     if from.node == to.node {
         return 0;
     }
-    if let Some(link) = measured(from, to) {
-        let relay = if link.is_relayed { limits::RELAY_US } else { 0 };
-        return (link.rtt_us / 2).saturating_add(relay);
+    measured(from, to).map_or_else(|| apart_us(&from.coordinate, &to.coordinate), way_us)
+}
+
+/// The same without looking at what the other one measured.
+pub(crate) fn rough_us(from: &Descriptor, to: NodeId, place: &Coordinate) -> u32 {
+    if from.node == to {
+        return 0;
     }
-    let is_placed = |coordinate: &Coordinate| coordinate.height_us > 0;
-    if !is_placed(&from.coordinate) || !is_placed(&to.coordinate) {
+    link_to(from, to).map_or_else(|| apart_us(&from.coordinate, place), way_us)
+}
+
+fn way_us(link: &Link) -> u32 {
+    let relay = if link.is_relayed { limits::RELAY_US } else { 0 };
+    (link.rtt_us / 2).saturating_add(relay)
+}
+
+fn apart_us(a: &Coordinate, b: &Coordinate) -> u32 {
+    if a.height_us == 0 || b.height_us == 0 {
         return limits::UNMEASURED_US;
     }
     let axes = |c: &Coordinate| [c.x_us, c.y_us, c.z_us].map(f64::from);
-    let (a, b) = (axes(&from.coordinate), axes(&to.coordinate));
-    let flat = norm(std::array::from_fn(|axis| a[axis] - b[axis]));
-    let heights = f64::from(from.coordinate.height_us) + f64::from(to.coordinate.height_us);
+    let (from, to) = (axes(a), axes(b));
+    let flat = norm(std::array::from_fn(|axis| from[axis] - to[axis]));
+    let heights = f64::from(a.height_us) + f64::from(b.height_us);
     ((flat + heights) / 2.0).min(f64::from(u32::MAX)) as u32
 }
 
@@ -98,11 +110,12 @@ pub(crate) fn is_relayed(from: &Descriptor, to: &Descriptor) -> Option<bool> {
 
 /// What one of two nodes says about the link between them, the first one if both do.
 fn measured<'a>(from: &'a Descriptor, to: &'a Descriptor) -> Option<&'a Link> {
-    let link = |a: &'a Descriptor, b: &Descriptor| {
-        let index = a.links.binary_search_by_key(&b.node, |link| link.peer).ok()?;
-        Some(&a.links[index])
-    };
-    link(from, to).or_else(|| link(to, from))
+    link_to(from, to.node).or_else(|| link_to(to, from.node))
+}
+
+fn link_to(from: &Descriptor, to: NodeId) -> Option<&Link> {
+    let index = from.links.binary_search_by_key(&to, |link| link.peer).ok()?;
+    Some(&from.links[index])
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use shoal_base::{Blame, PackageId};
 use shoal_wire::limits::{LIFETIME_S_MAX, MEMBERS_MAX as REPLY_MAX, MESSAGE_LARGE_BYTES_MAX};
 use shoal_wire::{Descriptor, Field as _, List, MemberState, MembersReply, NodeId, Signed};
 
+use crate::brief::Brief;
 use crate::{KeyError, Moment, Random, limits, verify};
 
 /// Room for the count in front of the descriptors of a reply.
@@ -74,6 +75,8 @@ pub struct Members {
     known: BTreeMap<NodeId, Member>,
     /// Nodes that left or ran out: their last number, and until when to remember it.
     departed: BTreeMap<NodeId, (u64, Moment)>,
+    /// Who offers which package, in short.
+    offering: BTreeMap<PackageId, BTreeMap<NodeId, Brief>>,
     /// Total of the encodings of those known.
     bytes: u64,
 }
@@ -120,9 +123,13 @@ impl Members {
         let expires = now + Duration::from_secs(signed.body.lifetime_s.into());
         self.bytes += signed.to_bytes().len() as u64;
         self.departed.remove(&node);
-        let before = self.known.insert(node, Member { signed, expires });
-        if let Some(before) = before {
-            self.bytes -= before.signed.to_bytes().len() as u64;
+        let before = self.take(node);
+        for offer in signed.body.offers.iter() {
+            let brief = Brief::new(&signed.body, Some(offer));
+            self.offering.entry(offer.package).or_default().insert(node, brief);
+        }
+        self.known.insert(node, Member { signed, expires });
+        if before.is_some() {
             return MemberChange::Newer;
         }
         if self.known.len() > limits::MEMBERS_MAX {
@@ -144,15 +151,29 @@ impl Members {
 
     /// Removes a node and remembers its number.
     fn depart(&mut self, node: NodeId, sequence: u64, now: Moment) {
-        if let Some(member) = self.known.remove(&node) {
-            self.bytes -= member.signed.to_bytes().len() as u64;
-        }
+        self.take(node);
         self.departed.insert(node, (sequence, now + limits::DEPARTED_FOR));
         if self.departed.len() > limits::DEPARTED_MAX {
             let first = self.departed.iter().min_by_key(|(_, (_, until))| *until);
             let first = first.map(|(node, _)| *node).expect("there are entries");
             self.departed.remove(&first);
         }
+    }
+
+    /// Takes a member out, with all that is known of it.
+    fn take(&mut self, node: NodeId) -> Option<Member> {
+        let member = self.known.remove(&node)?;
+        self.bytes -= member.signed.to_bytes().len() as u64;
+        for offer in member.signed.body.offers.iter() {
+            let Some(nodes) = self.offering.get_mut(&offer.package) else {
+                continue;
+            };
+            nodes.remove(&node);
+            if nodes.is_empty() {
+                self.offering.remove(&offer.package);
+            }
+        }
+        Some(member)
     }
 
     /// Removes those whose time is over and returns them.
@@ -178,6 +199,12 @@ impl Members {
         self.known.values().map(Member::descriptor)
     }
 
+    /// Who offers a package, in the order of their ids.
+    pub(crate) fn offering(&self, package: PackageId) -> impl Iterator<Item = (NodeId, &Brief)> {
+        let nodes = self.offering.get(&package).into_iter().flatten();
+        nodes.map(|(node, brief)| (*node, brief))
+    }
+
     /// How many.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -194,7 +221,10 @@ impl Members {
     /// gossip: the same cost per node however many there are.
     #[must_use]
     pub fn announce_every(&self) -> Duration {
-        let full_s = self.bytes * 60 / limits::GOSSIP_BYTES_PER_MIN;
+        // Who is connected to everybody hears of each from itself; else a few pass it on.
+        let is_small = self.known.len() <= limits::SMALL_SWARM;
+        let copies = if is_small { 1 } else { limits::PASS_ON as u64 };
+        let full_s = self.bytes * copies * 60 / limits::GOSSIP_BYTES_PER_MIN;
         let longest_s = u64::from(LIFETIME_S_MAX / limits::LIFETIME_ANNOUNCEMENTS);
         limits::ANNOUNCE_EVERY.max(Duration::from_secs(full_s.min(longest_s)))
     }

@@ -6,9 +6,10 @@
 
 use std::collections::BTreeSet;
 
-use shoal_wire::{Descriptor, LayerRange, MemberState, NodeId, Offer, RouteStage, duties};
+use shoal_wire::{Descriptor, LayerRange, NodeId, Offer, RouteStage};
 
-use crate::links::is_relayed;
+use crate::brief::Brief;
+use crate::links::{is_relayed, rough_us};
 use crate::{
     Members, ModelShape, Plan, PlanError, PlanStage, Random, Speculation, Want, distance_us, limits,
 };
@@ -22,6 +23,13 @@ struct Candidate<'a> {
     /// Layers it can hold with the cache that is wanted, loaded ones included.
     capacity: u16,
     from_head_s: f64,
+}
+
+/// How fast a member is, and how many layers it can hold.
+#[derive(Clone, Copy, Debug)]
+struct Ability {
+    layer_s: f64,
+    capacity: u16,
 }
 
 /// A plan that has not reached the last layer.
@@ -109,7 +117,14 @@ impl<'a> Planner<'a> {
     #[must_use]
     pub fn spares(&self, layers: LayerRange) -> Vec<NodeId> {
         let mut spares: Vec<(u8, f64, NodeId)> = Vec::new();
-        for member in self.members.iter() {
+        let may_have = |brief: &Brief| brief.span.is_some_and(|span| span.covers(layers));
+        let loaded = self.members.offering(self.model.package);
+        let loaded = loaded.filter(|(_, brief)| may_have(brief)).map(|(node, _)| node);
+        let nodes: Vec<NodeId> = match self.want.may_fetch {
+            true => self.members.iter().map(|member| member.node).collect(),
+            false => loaded.collect(),
+        };
+        for member in nodes.into_iter().filter_map(|node| self.members.get(node)) {
             let Some(candidate) = self.candidate(member) else {
                 continue;
             };
@@ -158,56 +173,76 @@ impl<'a> Planner<'a> {
     }
 
     fn candidates(&self, random: &mut dyn Random) -> Vec<Candidate<'a>> {
-        let all = self.members.iter().filter_map(|member| self.candidate(member));
-        // A little chance, or all heads would choose the same nodes at the same time.
-        let mut scored: Vec<_> = all
-            .map(|candidate| {
+        let mut scored: Vec<(f64, NodeId)> = Vec::new();
+        let mut weigh = |node: NodeId, brief: &Brief| {
+            if let Some(ability) = self.ability(node, brief) {
+                // A little chance, or all heads would choose the same nodes at the same time.
                 let chance = 1.0 + random.below(1000) as f64 / 4000.0;
-                (candidate.score(self.model.layer_count) * chance, candidate)
-            })
-            .collect();
+                scored.push((self.score(node, brief, ability) * chance, node));
+            }
+        };
+        match self.want.may_fetch {
+            true => self.members.iter().for_each(|member| {
+                weigh(member.node, &Brief::new(member, self.offer(member)));
+            }),
+            // Others have none of the layers in memory.
+            false => self.members.offering(self.model.package).for_each(|(n, b)| weigh(n, b)),
+        }
+        let order = |a: &(f64, NodeId), b: &(f64, NodeId)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
         if scored.len() > limits::CANDIDATES_MAX {
             let last = limits::CANDIDATES_MAX;
-            scored.select_nth_unstable_by(last, |a, b| a.0.total_cmp(&b.0));
+            scored.select_nth_unstable_by(last, order);
             scored.truncate(last);
         }
-        scored.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.member.node.cmp(&b.1.member.node)));
-        scored.into_iter().map(|(_, candidate)| candidate).collect()
+        scored.sort_by(order);
+        let members = scored.into_iter().filter_map(|(_, node)| self.members.get(node));
+        members.filter_map(|member| self.candidate(member)).collect()
     }
 
-    fn candidate(&self, member: &'a Descriptor) -> Option<Candidate<'a>> {
-        let may = member.state == MemberState::Active && member.duties & duties::STAGE != 0;
-        if !may || self.excluded.contains(&member.node) {
-            return None;
-        }
+    fn offer(&self, member: &'a Descriptor) -> Option<&'a Offer> {
         let index = member.offers.binary_search_by_key(&self.model.package, |o| o.package);
-        let offer = index.ok().map(|index| &member.offers[index]);
-        if offer.is_some_and(|offer| offer.arithmetic != self.model.arithmetic) {
+        index.ok().map(|index| &member.offers[index])
+    }
+
+    /// Seconds per layer when it takes as many as it can, the way from and to the head included.
+    fn score(&self, node: NodeId, brief: &Brief, ability: Ability) -> f64 {
+        let layer_count = self.model.layer_count;
+        let layers = f64::from(ability.capacity.min(layer_count).max(1));
+        let held = f64::from(brief.held_count.min(layer_count));
+        let absent = 1.0 - held / f64::from(layer_count.max(1));
+        let from_head_s = f64::from(rough_us(self.head, node, &brief.place)) / 1e6;
+        ability.layer_s * (1.0 + absent) + 2.0 * from_head_s / layers
+    }
+
+    /// What a member can do, if it can do anything.
+    fn ability(&self, node: NodeId, brief: &Brief) -> Option<Ability> {
+        if !brief.is_open || self.excluded.contains(&node) {
             return None;
         }
-        let loaded: u64 = offer
-            .map_or(0, |offer| offer.loaded.iter().map(|range| u64::from(range.count())).sum());
+        if brief.arithmetic.is_some_and(|arithmetic| arithmetic != self.model.arithmetic) {
+            return None;
+        }
         let cache = u64::from(self.want.cache_tokens) * self.model.cache_bytes;
-        let memory = member.memory_free_bytes + loaded * self.model.layer_bytes;
+        let memory = brief.memory_free_bytes + brief.loaded_count * self.model.layer_bytes;
         let capacity = memory / (self.model.layer_bytes + cache).max(1);
         let capacity = u16::try_from(capacity).unwrap_or(u16::MAX).min(self.model.layer_count);
         // What is in memory has its caches already: it needs no more.
-        let ready = offer.and_then(|offer| offer.loaded.iter().map(|range| range.count()).max());
-        let capacity = capacity.max(ready.unwrap_or(0));
-        let cache_free = offer
-            .is_none_or(|offer| loaded == 0 || offer.cache_tokens_free >= self.want.cache_tokens);
+        let capacity = capacity.max(brief.widest);
+        let cache_free =
+            brief.loaded_count == 0 || brief.cache_tokens_free >= self.want.cache_tokens;
         if capacity == 0 || !cache_free {
             return None;
         }
-        let measured = offer.map_or(0, |offer| offer.decode_ns);
-        let decode_ns = if measured == 0 { limits::UNMEASURED_NS } else { measured };
-        Some(Candidate {
-            member,
-            offer,
-            layer_s: f64::from(decode_ns) / 1e9,
-            capacity,
-            from_head_s: f64::from(distance_us(self.head, member)) / 1e6,
-        })
+        let decode_ns = if brief.decode_ns == 0 { limits::UNMEASURED_NS } else { brief.decode_ns };
+        Some(Ability { layer_s: f64::from(decode_ns) / 1e9, capacity })
+    }
+
+    fn candidate(&self, member: &'a Descriptor) -> Option<Candidate<'a>> {
+        let offer = self.offer(member);
+        let Ability { layer_s, capacity } =
+            self.ability(member.node, &Brief::new(member, offer))?;
+        let from_head_s = f64::from(distance_us(self.head, member)) / 1e6;
+        Some(Candidate { member, offer, layer_s, capacity, from_head_s })
     }
 
     fn extend(&self, partial: &Partial, candidates: &[Candidate<'a>], out: &mut Vec<Partial>) {
@@ -282,14 +317,6 @@ impl Partial {
 }
 
 impl Candidate<'_> {
-    /// Seconds per layer when it takes as many as it can, the way from and to the head included.
-    fn score(&self, layer_count: u16) -> f64 {
-        let layers = f64::from(self.capacity.min(layer_count).max(1));
-        let held: u16 = self.offer.map_or(0, |o| o.held.iter().map(|r| r.count()).sum());
-        let absent = 1.0 - f64::from(held.min(layer_count)) / f64::from(layer_count.max(1));
-        self.layer_s * (1.0 + absent) + 2.0 * self.from_head_s / layers
-    }
-
     fn loaded(&self, layers: LayerRange) -> bool {
         self.offer.is_some_and(|offer| offer.loaded.iter().any(|range| range.covers(layers)))
     }

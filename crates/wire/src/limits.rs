@@ -33,6 +33,9 @@ pub const STAGES_MAX: usize = 64;
 pub const LAYERS_MAX: u16 = 1024;
 /// Longest time a lease may be asked for or granted, in milliseconds.
 pub const LEASE_TTL_MS_MAX: u32 = 60_000;
+/// Credit of a shadow, in that of a stage: it may be behind by the length of a prompt, and nobody
+/// waits for it.
+pub const SHADOW_CREDIT: u32 = 8;
 
 /// Bytes of a leaf of a blob. A power of two of the hash's chunks.
 pub const LEAF_BYTES: u64 = 1 << 20;

@@ -61,8 +61,13 @@ impl World {
     pub(crate) fn deliver(&mut self, to: u32, from: u32, life: u32, item: Item) {
         let sender = self.id(from);
         let Some(node) = self.nodes.get_mut(to as usize) else {
-            let head = to as usize - self.nodes.len();
-            self.deliver_to_head(head, sender, item);
+            let head = to - self.nodes.len() as u32;
+            if self.sleeps(head) {
+                let at = self.heads[head as usize].asleep_until;
+                self.queue.push(at, Event::Deliver { to, from, life, item });
+            } else {
+                self.deliver_to_head(head as usize, sender, item);
+            }
             return;
         };
         if node.life != life {

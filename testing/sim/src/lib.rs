@@ -14,6 +14,7 @@
 mod deliver;
 mod engine;
 mod faults;
+mod gossip;
 mod invariants;
 mod links;
 mod load;
@@ -24,6 +25,7 @@ mod setup;
 mod world;
 
 pub use faults::{Behaviour, Bug};
+pub use gossip::{GossipCost, gossip_cost};
 pub use invariants::{Invariants, Violation};
 pub use load::Lengths;
 pub use random::Seeded;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser as _;
-use shoal_sim::{Config, World, plan_bench};
+use shoal_sim::{Config, World, gossip_cost, plan_bench};
 
 /// Simulates a swarm. One seed is one run.
 #[derive(Debug, clap::Parser)]
@@ -40,6 +40,9 @@ struct Arguments {
     /// Time plans over so many members instead
     #[arg(long)]
     plan_bench: Option<usize>,
+    /// Count what gossip costs among so many members that share a package instead
+    #[arg(long)]
+    gossip: Option<usize>,
 }
 
 #[expect(clippy::print_stdout, reason = "the terminal is its interface")]
@@ -54,6 +57,10 @@ fn main() -> ExitCode {
             ms(25),
             ms(50)
         );
+        return ExitCode::SUCCESS;
+    }
+    if let Some(nodes) = arguments.gossip {
+        println!("{}", gossip_cost(nodes, arguments.seed));
         return ExitCode::SUCCESS;
     }
     let report = World::new(Config {

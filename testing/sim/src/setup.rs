@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use shoal_base::{Digest, PackageId};
 use shoal_swarm::{
     Coordinates, Head, HeadPolicy, Holding, Members, ModelShape, Moment, NodeKey, Planner, Random,
-    Speculation, Stage, StageConfig, StageEvent, Want,
+    Shadows, Speculation, Stage, StageConfig, StageEvent, Want,
 };
 use shoal_wire::{Descriptor, LayerRange, List, MemberState, NodeId, Offer, RingId, duties};
 
@@ -38,6 +38,8 @@ pub struct Config {
     pub churn: f64,
     /// Share of the nodes that misbehave.
     pub liars: f64,
+    /// How often in an hour each head is not awake for up to some seconds.
+    pub naps: f64,
     /// How long requests come.
     pub time: Duration,
     /// Requests per second, of all heads.
@@ -61,6 +63,7 @@ impl Default for Config {
             heads: 4,
             churn: 0.2,
             liars: 0.02,
+            naps: 0.0,
             time: Duration::from_secs(600),
             rate: 0.5,
             seed: 1,
@@ -85,7 +88,8 @@ impl Config {
     }
 
     pub(crate) fn policy(&self) -> HeadPolicy {
-        HeadPolicy { shadows: self.shadows, ..HeadPolicy::default() }
+        let shadows = if self.shadows { Shadows::Always } else { Shadows::Never };
+        HeadPolicy { shadows, ..HeadPolicy::default() }
     }
 
     /// Until when the run goes on at most.
@@ -215,6 +219,7 @@ fn head(index: usize, config: &Config, random: &mut Seeded) -> HeadNode {
         key,
         next_request: 0,
         wake: None,
+        asleep_until: Moment(0),
         last_sample: None,
         times: BTreeMap::new(),
     }

@@ -22,10 +22,10 @@ use crate::random::Seeded;
 use crate::report::Report;
 use crate::setup::Config;
 
-/// Longest queue of any ring on any stage: its credit, and frames without rows.
-const QUEUE_LIMIT: usize = 16 + 32;
 /// Frames of one ring on their way to one node: its credit.
-const IN_FLIGHT_LIMIT: usize = 16;
+const CREDIT_FRAMES: usize = 16;
+/// Frames without rows that may be queued besides.
+const WITHOUT_ROWS: usize = 32;
 /// Mean time until a node that was killed is back.
 const DOWN_S: f64 = 600.0;
 /// How long the directory takes to notice that a node has gone.
@@ -64,6 +64,7 @@ pub(crate) enum Event {
     WakeHead { head: u32 },
     Arrival,
     Churn,
+    Nap,
     Revive { node: u32 },
     Gone { node: u32, life: u32 },
     Stop { node: u32, life: u32 },
@@ -103,6 +104,8 @@ pub(crate) struct HeadNode {
     pub(crate) head: Head,
     pub(crate) next_request: u64,
     pub(crate) wake: Option<Moment>,
+    /// Until then whatever happens to it has to wait.
+    pub(crate) asleep_until: Moment,
     /// Request and generation of the last row that was sampled.
     pub(crate) last_sample: Option<(RequestId, GenerationId)>,
     /// When each request got its last token, and of which generation.
@@ -141,6 +144,7 @@ impl World {
         let started = std::time::Instant::now();
         self.queue.push(Moment(0), Event::Arrival);
         self.next_churn();
+        self.next_nap();
         let end = self.config.end();
         let stop = Moment(0) + self.config.time;
         while let Some((at, event)) = self.queue.pop() {
@@ -169,6 +173,10 @@ impl World {
         match event {
             Event::Deliver { to, from, life, item } => self.deliver(to, from, life, item),
             Event::Computed { node, life, work } => self.computed(node, life, work),
+            Event::Sampled { head, .. } | Event::WakeHead { head } if self.sleeps(head) => {
+                let at = self.heads[head as usize].asleep_until;
+                self.queue.push(at, event);
+            }
             Event::Sampled { head, request, token } => {
                 let event = HeadEvent::Sampled { request, token, is_last: false };
                 self.head_event(head as usize, event);
@@ -186,6 +194,7 @@ impl World {
             }
             Event::Arrival => self.arrival(),
             Event::Churn => self.churn(),
+            Event::Nap => self.nap(),
             Event::Revive { node } => self.revive(node),
             Event::Gone { node, life } => {
                 let gone = &self.nodes[node as usize];
@@ -228,6 +237,26 @@ impl World {
             let gap = self.random.exponential(mean_s);
             self.queue.push(self.now + Duration::from_secs_f64(gap), Event::Churn);
         }
+    }
+
+    fn next_nap(&mut self) {
+        if self.config.naps > 0.0 {
+            let mean_s = 3600.0 / (self.config.naps * self.heads.len() as f64);
+            let gap = self.random.exponential(mean_s);
+            self.queue.push(self.now + Duration::from_secs_f64(gap), Event::Nap);
+        }
+    }
+
+    /// A head is not awake for a while, as on a machine whose cores others keep busy.
+    fn nap(&mut self) {
+        self.next_nap();
+        let head = self.random.below(self.heads.len() as u64) as usize;
+        let nap = Duration::from_secs_f64(0.2 + self.random.exponential(1.0));
+        self.heads[head].asleep_until = self.now + nap;
+    }
+
+    pub(crate) fn sleeps(&self, head: u32) -> bool {
+        self.heads[head as usize].asleep_until > self.now
     }
 
     /// Something happens to some node.
@@ -328,13 +357,20 @@ impl World {
         let edge = (from as usize * total + to as usize) * 2 + class;
         let at = (leaves.0 + delay + jitter).max(self.arrivals[edge] + 1);
         self.arrivals[edge] = at;
-        let life = self.life(to);
+        let (life, credit) = (self.life(to), self.credit_frames());
         if let (Some(node), Some(lease)) = (self.nodes.get_mut(to as usize), item.lease()) {
             let count = node.in_flight.entry(lease).or_default();
             *count += 1;
-            self.invariants.queued(*count, IN_FLIGHT_LIMIT);
+            self.invariants.queued(*count, credit);
         }
         self.queue.push(Moment(at), Event::Deliver { to, from, life, item });
+    }
+
+    /// The most frames with rows that a node may have of one ring; a shadow may have more.
+    fn credit_frames(&self) -> usize {
+        let times =
+            if self.config.shadows { shoal_wire::limits::SHADOW_CREDIT as usize } else { 1 };
+        CREDIT_FRAMES * times
     }
 
     fn life(&self, index: u32) -> u32 {
@@ -354,10 +390,11 @@ impl World {
 
     /// Checks what holds for a stage after every step of it, and sees to its next tick.
     pub(crate) fn after_stage(&mut self, index: u32) {
+        let credit = self.credit_frames();
         let node = &mut self.nodes[index as usize];
         let queued = node.stage.queued_frames_max();
         self.report.stage_queue_max = self.report.stage_queue_max.max(queued);
-        self.invariants.queued(queued, QUEUE_LIMIT);
+        self.invariants.queued(queued, credit + WITHOUT_ROWS);
         let wake = node.stage.wake_at().filter(|at| node.wake.is_none_or(|wake| wake > *at));
         if let Some(at) = wake {
             node.wake = Some(at);

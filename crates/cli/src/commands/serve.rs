@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use shoal_base::{Digest, PackageId};
 use shoal_model::package::Package;
-use shoal_node::{LayerRange, Node, NodeConfig, NodeId, PeerAddress, ServeOptions, serve_bytes};
+use shoal_node::{
+    LayerRange, Node, NodeConfig, NodeId, PeerAddress, PrepareOptions, ServeOptions, serve_bytes,
+};
 
 use crate::failure::{Code, Failure};
 use crate::models::{self, ModelName};
@@ -33,8 +35,9 @@ pub(crate) struct Args {
     name: ModelName,
 
     /// Layers to compute, the first and the last, counted from 0: 0-11; `auto`: as many as fit into
-    /// the memory, those first that few others have
-    #[arg(long, value_name = "auto|A-B", default_value = "auto")]
+    /// the memory, those first that few others have; `asked`, with --head: those that a head asks
+    /// for, loaded then
+    #[arg(long, value_name = "auto|asked|A-B", default_value = "auto")]
     layers: Layers,
 
     /// Memory for weights and caches; most of what is free unless given
@@ -75,10 +78,28 @@ pub(crate) struct Args {
     until_stdin_ends: bool,
 }
 
+impl Args {
+    fn serve_options(&self, session: &Session) -> ServeOptions {
+        ServeOptions {
+            threads: session.threads,
+            cache_tokens: self.cache_tokens,
+            ..ServeOptions::default()
+        }
+    }
+
+    /// Memory for weights and caches.
+    fn budget(&self) -> u64 {
+        let available = memory::available_bytes().map(|bytes| bytes / 10 * 8);
+        let given = self.memory.map(|mib| u64::from(mib.get()) << 20);
+        given.or(available).unwrap_or(u64::MAX)
+    }
+}
+
 /// Which layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layers {
     Auto,
+    Asked,
     Span(Span),
 }
 
@@ -88,6 +109,7 @@ impl FromStr for Layers {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "auto" => Ok(Self::Auto),
+            "asked" => Ok(Self::Asked),
             _ => text.parse().map(Self::Span),
         }
     }
@@ -139,16 +161,18 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
         Some(package) => package,
         None => fetch(session, args, serving.node())?,
     };
-    let options = ServeOptions {
-        threads: session.threads,
-        cache_tokens: args.cache_tokens,
-        ..ServeOptions::default()
+    let options = args.serve_options(session);
+    let layers = match args.layers {
+        Layers::Asked => None,
+        _ => {
+            let (layers, free) = choose(args, &serving, &package, options)?;
+            let busy = progress::busy(&format!("loading {}", args.name.model), session.json);
+            serving.node().serve(&package, layers, options)?;
+            serving.node().set_memory_free(free)?;
+            busy.finish_and_clear();
+            Some(layers)
+        }
     };
-    let (layers, free) = choose(args, &serving, &package, options)?;
-    let busy = progress::busy(&format!("loading {}", args.name.model), session.json);
-    serving.node().serve(&package, layers, options)?;
-    serving.node().set_memory_free(free)?;
-    busy.finish_and_clear();
     say(session, serving.node(), layers)?;
     if args.until_stdin_ends {
         let ended = asked.clone();
@@ -173,7 +197,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
 /// The layers to serve, from nodes that have them.
 fn fetch(session: &Session, args: &Args, node: &Node) -> Result<Package, Failure> {
     let range = match args.layers {
-        Layers::Auto => None,
+        Layers::Auto | Layers::Asked => None,
         Layers::Span(span) => Some(nodes::range(span.first, span.last.saturating_add(1))?),
     };
     let package = layers::fetch(session, node, &args.name.model, range, &args.from)?;
@@ -191,9 +215,16 @@ fn start(session: &Session, args: &Args, ended: Sender<()>) -> Result<Serving, F
         config.store = Some(session.store()?.clone());
         config.upload_bytes_per_s = upload_bytes_per_s;
         config.relays = args.relays.all(session);
+        config.prepare = (args.layers == Layers::Asked).then(|| PrepareOptions {
+            serve: args.serve_options(session),
+            memory_bytes: args.budget(),
+        });
         let node = Node::start(config)?;
         relays::warn(&node.relays());
         return Ok(Serving::Named(Box::new(node)));
+    }
+    if args.layers == Layers::Asked {
+        return Err(Failure::usage("--layers asked is for --head"));
     }
     if args.key.is_given() {
         return Err(Failure::usage("--key is for --head; a member has the key of its data folder"));
@@ -216,13 +247,11 @@ fn choose(
     options: ServeOptions,
 ) -> Result<(LayerRange, u64), Failure> {
     let count = nodes::layer_count(package)?;
-    let available = memory::available_bytes().map(|bytes| bytes / 10 * 8);
-    let given = args.memory.map(|mib| u64::from(mib.get()) << 20);
-    let budget = given.or(available).unwrap_or(u64::MAX);
+    let budget = args.budget();
     let cost = |layers: LayerRange| serve_bytes(package, layers, options);
     let layers = match args.layers {
         Layers::Span(span) => nodes::range(span.first, span.last + 1)?,
-        Layers::Auto => {
+        Layers::Auto | Layers::Asked => {
             let each = cost(nodes::range(0, count)?).div_ceil(u64::from(count)).max(1);
             let fitting = u16::try_from(budget / each).unwrap_or(u16::MAX).min(count).max(1);
             let held = match (fitting < count, serving) {
@@ -254,16 +283,21 @@ fn held_by_others(member: &Member, package: PackageId) -> Result<Vec<LayerRange>
     }
 }
 
-fn say(session: &Session, node: &Node, layers: LayerRange) -> Result<(), Failure> {
+fn say(session: &Session, node: &Node, layers: Option<LayerRange>) -> Result<(), Failure> {
     let address = node.address().to_string();
-    let (first, last) = (layers.first, layers.end - 1);
-    match session.json {
-        true => output::json(&json!({
+    let span = layers.map(|layers| (layers.first, layers.end - 1));
+    match (session.json, span) {
+        (true, _) => output::json(&json!({
             "node": address,
-            "layers": [first, last],
+            "layers": span,
             "relays": relays::json(&node.relays()),
         })),
-        false => output::text(&format!("node    {address}\nlayers  {first}-{last}\n")),
+        (false, Some((first, last))) => {
+            output::text(&format!("node    {address}\nlayers  {first}-{last}\n"))
+        }
+        (false, None) => {
+            output::text(&format!("node    {address}\nlayers  those that a head asks for\n"))
+        }
     }
 }
 
@@ -275,6 +309,7 @@ mod tests {
     fn layers_are_a_span_or_chosen() {
         assert_eq!("0-11".parse(), Ok(Layers::Span(Span { first: 0, last: 11 })));
         assert_eq!("auto".parse(), Ok(Layers::Auto));
+        assert_eq!("asked".parse(), Ok(Layers::Asked));
         assert!("automatic".parse::<Layers>().is_err());
     }
 }

@@ -11,6 +11,7 @@ use serde_json::json;
 use shoal_base::{Flow, Generate, Prompt, Request, Timings, TokenEvent};
 use shoal_gateway::{ApiKeys, Gateway, GatewayOptions, Models, StartError};
 use shoal_model::package::Package;
+use shoal_node::Shadows;
 
 use crate::failure::{Code, Failure};
 use crate::import::name_of;
@@ -77,9 +78,35 @@ pub(crate) struct Args {
     #[command(flatten)]
     elsewhere: Elsewhere,
 
+    /// In a swarm, or with --stage: which requests have spares compute along, so that the death of
+    /// a stage is made good at once; `long` means those that may come to 1024 tokens or more
+    #[arg(long, default_value = "long", value_name = "REQUESTS")]
+    shadows: ShadowsOf,
+
     /// How long open answers may go on after Ctrl-C or SIGTERM before they are cut
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     drain_s: u32,
+}
+
+/// Which requests have shadows.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum ShadowsOf {
+    /// None.
+    Never,
+    /// Those that may come to many tokens.
+    Long,
+    /// All.
+    Always,
+}
+
+impl From<ShadowsOf> for Shadows {
+    fn from(of: ShadowsOf) -> Self {
+        match of {
+            ShadowsOf::Never => Self::Never,
+            ShadowsOf::Long => Self::Long,
+            ShadowsOf::Always => Self::Always,
+        }
+    }
 }
 
 /// Runs the command.
@@ -200,7 +227,8 @@ impl Served {
             let relays = args.relays.all(session);
             let member = Member::start(session, args.swarm_listen, None, relays, ended)?;
             let options = models::engine_options(session, args.kv_cache_mib)?;
-            let models = OverSwarm::start(session, member, packages, options, args.route)?;
+            let shadows = args.shadows.into();
+            let models = OverSwarm::start(session, member, packages, options, args.route, shadows)?;
             let first = models.first();
             return Ok((Self::Swarm(Arc::new(models)), first));
         }
@@ -214,7 +242,8 @@ impl Served {
         let split = match args.nodes {
             _ if is_elsewhere => {
                 let relays = args.relays.all(session);
-                Some(Split::over(session, &packages, &args.elsewhere, relays)?)
+                let shadows = args.shadows.into();
+                Some(Split::over(session, &packages, &args.elsewhere, relays, shadows)?)
             }
             Some(count) => Some(Split::start(session, &packages, count.get())?),
             None => None,

@@ -11,6 +11,8 @@ mod members;
 #[cfg(target_os = "linux")]
 mod netlab;
 #[cfg(target_os = "linux")]
+mod netlab_failover;
+#[cfg(target_os = "linux")]
 mod netlab_relay;
 mod pulls;
 mod real_models;

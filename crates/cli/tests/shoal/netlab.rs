@@ -1,7 +1,7 @@
 //! Several processes as one model over networks that are made up: answers stay the same, whatever
 //! happens to a stage in the middle of them.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -13,36 +13,61 @@ use shoal_testkit::skip;
 use crate::support::Home;
 
 const WAIT_MAX: Duration = Duration::from_secs(60);
-/// The layers of `shoal-tiny`, in two halves.
-const HALVES: [&str; 2] = ["0-2", "3-5"];
-const TOKENS: u32 = 40;
+pub(crate) const TOKENS: u32 = 40;
 
 /// A model of which each layer is computed on another machine.
-struct Scene {
+pub(crate) struct Scene {
     /// Its processes end with it.
-    lab: Lab,
+    pub(crate) lab: Lab,
     _processes: Vec<Process>,
+    /// The node on each machine.
+    ids: Vec<String>,
     http: SocketAddr,
+}
+
+/// Who computes what.
+#[derive(Clone, Copy)]
+pub(crate) struct Setup {
+    pub(crate) profile: &'static str,
+    pub(crate) model: &'static str,
+    /// Its layers.
+    pub(crate) halves: [&'static str; 2],
+    /// How many stand by with each half.
+    pub(crate) spares: usize,
+    /// Whether they load the layers when they are asked to.
+    pub(crate) are_cold: bool,
+    /// Which requests have shadows.
+    pub(crate) shadows: &'static str,
+}
+
+impl Setup {
+    /// `shoal-tiny` without shadows.
+    pub(crate) fn new(profile: &'static str, spares: usize) -> Self {
+        let (model, halves) = ("shoal-tiny", ["0-2", "3-5"]);
+        Self { profile, model, halves, spares, are_cold: false, shadows: "never" }
+    }
 }
 
 /// What a client is to do.
 #[derive(Clone)]
 pub(crate) struct Ask {
-    prompt: String,
-    seed: u64,
-    tokens: u32,
+    pub(crate) model: &'static str,
+    pub(crate) prompt: String,
+    pub(crate) seed: u64,
+    pub(crate) tokens: u32,
 }
 
 /// What a client saw.
 pub(crate) struct Answer {
     pub(crate) text: String,
     /// The longest time between two events.
-    pause: Duration,
+    pub(crate) pause: Duration,
     pub(crate) took: Duration,
 }
 
 pub(crate) fn ask(seed: u64) -> Ask {
-    Ask { prompt: "Once upon a time, there was".to_owned(), seed, tokens: TOKENS }
+    let prompt = "Once upon a time, there was".to_owned();
+    Ask { model: "shoal-tiny", prompt, seed, tokens: TOKENS }
 }
 
 /// A prompt of about so many tokens.
@@ -56,10 +81,8 @@ pub(crate) fn long_ask(seed: u64, words: usize) -> Ask {
 pub(crate) fn alone(home: &Home, ask: &Ask) -> String {
     let (tokens, seed) = (ask.tokens.to_string(), ask.seed.to_string());
     let args = ["run", "--raw", &ask.prompt, "--max-tokens", &tokens, "--seed", &seed, "--json"];
-    let answer = home
-        .run(&[&args[..], &["--temperature", "0.9", "--ignore-end"]].concat())
-        .succeeded()
-        .json();
+    let more = ["--temperature", "0.9", "--ignore-end", "-m", ask.model];
+    let answer = home.run(&[&args[..], &more].concat()).succeeded().json();
     answer["text"].as_str().unwrap().to_owned()
 }
 
@@ -83,64 +106,87 @@ pub(crate) fn spawn(home: &Home, node: &Node, arguments: &[&str]) -> (Process, V
 impl Scene {
     /// The head on node 0, the two halves on nodes 1 and 2, and so many stand-ins for each half on
     /// the nodes after them. `None` after saying why there is none.
-    fn start(home: &Home, profile: &str, spares: usize) -> Option<Self> {
+    pub(crate) fn start(home: &Home, profile: &'static str, spares: usize) -> Option<Self> {
+        Self::of(home, Setup::new(profile, spares))
+    }
+
+    pub(crate) fn of(home: &Home, setup: Setup) -> Option<Self> {
         if let Some(missing) = shoal_netlab::missing() {
             skip(&missing);
             return None;
         }
-        let profile = Profile::named(profile).unwrap();
+        let Setup { model, spares, .. } = setup;
+        let profile = Profile::named(setup.profile).unwrap();
         let lab = Lab::start(&LabConfig::new(&profile, 3 + 2 * spares)).unwrap();
         let key = home.file("head.key");
         let key = key.to_str().unwrap();
         let head = home.run(&["key", key, "--json"]).succeeded().json();
         let head = head["node"].as_str().unwrap();
         let (mut processes, mut words) = (Vec::new(), Vec::new());
+        let mut ids = vec![head.to_owned()];
         for index in 1..lab.count() {
-            let layers = HALVES[(index - 1) % 2];
+            let layers = setup.halves[(index - 1) % 2];
+            let loads = if setup.are_cold && index > 2 { "asked" } else { layers };
             let listen = format!("{}:0", lab.node(index).address());
-            let serve = ["serve", "--layers", layers, "--head", head, "--listen", &listen];
+            let serve = ["serve", "-m", model, "--layers", loads, "--head", head];
+            let serve = [&serve[..], &["--listen", &listen]].concat();
             let (process, line) = spawn(home, lab.node(index), &serve);
             processes.push(process);
             let option = if index < 3 { "--stage" } else { "--spare" };
             words.push(option.to_owned());
-            words.push(format!("{}={layers}", line["node"].as_str().unwrap()));
+            let node = line["node"].as_str().unwrap();
+            ids.push(node.split_once('@').unwrap().0.to_owned());
+            words.push(format!("{node}={layers}"));
         }
         let from = format!("{}:0", lab.node(0).address());
         let mut up = vec!["up", "--listen", "127.0.0.1:0", "--key", key, "--listen-stages", &from];
+        up.extend(["-m", model, "--shadows", setup.shadows]);
         up.extend(words.iter().map(String::as_str));
         let (process, line) = spawn(home, lab.node(0), &up);
         processes.push(process);
         let http = line["address"].as_str().unwrap().parse().unwrap();
-        Some(Self { lab, _processes: processes, http })
+        Some(Self { lab, _processes: processes, ids, http })
     }
 
-    /// Bytes that each node has sent so far.
-    fn sent(&self) -> Vec<u64> {
-        let all = || 0..self.lab.count();
-        let sum = |from| all().map(|to| self.lab.counts(from, to).sent_bytes).sum();
-        all().map(sum).collect()
+    /// The ring as the console shows it.
+    pub(crate) fn ring(&self) -> Value {
+        let http = self.http;
+        let mut stream = self.lab.node(0).enter(move || TcpStream::connect(http)).unwrap();
+        stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
+        let get = "GET /swarm HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(get.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let body = answer.split_once("\r\n\r\n").unwrap().1;
+        let map: Value = serde_json::from_str(body).unwrap();
+        map["swarm"]["rings"][0].clone()
     }
 
-    /// The node that computes a half of an answer: of those that have it, the one that has sent
-    /// most since.
-    fn holder(&self, half: usize, since: &[u64]) -> usize {
-        let now = self.sent();
-        let all = (1 + half..self.lab.count()).step_by(2);
-        all.max_by_key(|node| now[*node] - since[*node]).expect("there is one of each half")
+    /// Stages that were replaced so far.
+    pub(crate) fn replaced(&self) -> u64 {
+        self.ring()["replaced"].as_u64().unwrap()
+    }
+
+    /// The machine that computes a half now.
+    pub(crate) fn holder(&self, half: usize) -> usize {
+        let ring = self.ring();
+        let id = ring["stages"][half]["node"].as_str().unwrap();
+        let place = self.ids.iter().position(|known| known == id);
+        place.expect("it runs on one of the machines")
     }
 
     /// Streams an answer, and lets something happen to whoever computes a half of it.
-    fn hit(
+    pub(crate) fn hit(
         &self,
         ask: &Ask,
         half: usize,
         after: u32,
         fault: fn(usize) -> Fault,
     ) -> (Answer, Fault) {
-        let (since, mut done) = (self.sent(), None);
+        let mut done = None;
         let answer = self.stream(ask, |count| {
             if count == after {
-                let fault = fault(self.holder(half, &since));
+                let fault = fault(self.holder(half));
                 self.lab.apply(fault);
                 done = Some(fault);
             }
@@ -149,7 +195,7 @@ impl Scene {
     }
 
     /// Streams an answer; `at` is called with the number of events so far.
-    fn stream(&self, ask: &Ask, at: impl FnMut(u32)) -> Answer {
+    pub(crate) fn stream(&self, ask: &Ask, at: impl FnMut(u32)) -> Answer {
         stream(self.lab.node(0), self.http, ask, at)
     }
 }
@@ -158,7 +204,7 @@ impl Scene {
 /// far.
 pub(crate) fn stream(node: &Node, http: SocketAddr, ask: &Ask, mut at: impl FnMut(u32)) -> Answer {
     let body = json!({
-        "model": "shoal-tiny", "prompt": ask.prompt, "max_tokens": ask.tokens,
+        "model": ask.model, "prompt": ask.prompt, "max_tokens": ask.tokens,
         "seed": ask.seed, "temperature": 0.9, "stream": true, "ignore_eos": true,
     });
     let body = body.to_string();
@@ -280,49 +326,5 @@ fn an_answer_outlives_a_network_that_is_cut_for_a_while() {
         });
         assert_eq!(answer.text, alone(&home, &ask), "{fault:?} for {time:?}");
         println!("{fault:?} for {time:?}: longest pause {:?}", answer.pause);
-    }
-}
-
-/// Many kills and freezes at random tokens, with a context of almost 512 tokens. How many:
-/// `SHOAL_SOAK` runs 200.
-#[test]
-fn a_long_context_moves_to_a_stand_in_at_any_token() {
-    let home = Home::new();
-    let count = if std::env::var_os("SHOAL_SOAK").is_some() { 200 } else { 2 };
-    let spares = if count > 2 { 4 } else { 1 };
-    let mut random = 7_u64;
-    let mut draw = |below: u64| {
-        random =
-            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (random >> 33) % below
-    };
-    let asks: Vec<Ask> = (0..8).map(|seed| long_ask(seed, 420)).collect();
-    let expected: Vec<String> = asks.iter().map(|ask| alone(&home, ask)).collect();
-    let mut pauses = Vec::new();
-    while pauses.len() < count {
-        let Some(scene) = Scene::start(&home, "lan", spares) else {
-            return;
-        };
-        let mut lost = [0, 0];
-        while pauses.len() < count && lost != [spares, spares] {
-            let half = draw(2) as usize;
-            let half = if lost[half] == spares { 1 - half } else { half };
-            lost[half] += 1;
-            let (after, is_kill) = (1 + draw(u64::from(TOKENS) - 2) as u32, draw(2) == 0);
-            let fault = if is_kill { Fault::Kill } else { Fault::Freeze };
-            let which = draw(asks.len() as u64) as usize;
-            let (answer, fault) = scene.hit(&asks[which], half, after, fault);
-            assert_eq!(answer.text, expected[which], "{fault:?} after {after}");
-            println!("{fault:?} after {after}: pause {:?}", answer.pause);
-            pauses.push((answer.pause, is_kill));
-        }
-    }
-    for (name, is_kill) in [("kill", true), ("freeze", false)] {
-        let mut of: Vec<_> = pauses.iter().filter(|p| p.1 == is_kill).map(|p| p.0).collect();
-        of.sort();
-        if let (Some(most), count) = (of.last(), of.len()) {
-            let (half, most_of) = (of[count / 2], of[(count * 95 / 100).min(count - 1)]);
-            println!("{count} x {name}: median {half:?}, 95 % {most_of:?}, longest {most:?}");
-        }
     }
 }

@@ -49,12 +49,18 @@ impl Driver {
         self.holdings.iter().map(offer).collect()
     }
 
-    /// Says soon what has changed of the layers here.
-    pub(super) fn look_at_offers(&mut self) {
+    /// Says what this node is, when it is time to or what is here has changed.
+    pub(super) fn announce(&mut self) {
         let offers = self.offers();
         if offers != self.offered {
             self.offered = offers;
             self.book.announce_soon();
+        }
+        if self.book.is_announcement_due(self.now()) {
+            let descriptor = self.describe();
+            for peer in self.peers.present() {
+                self.send_message(peer, Message::Descriptor(descriptor.clone()));
+            }
         }
     }
 

@@ -2,7 +2,8 @@
 
 use shoal_base::{Blame, PackageId};
 use shoal_net::Connection;
-use shoal_swarm::{JoinError, Renewal, StageEvent};
+use shoal_swarm::limits::{NEIGHBOURS_MAX, SMALL_SWARM};
+use shoal_swarm::{JoinError, Random as _, Renewal, StageEvent, to_meet};
 use shoal_wire::{
     Fault, FaultCode, GenerationId, JoinReply, JoinRequest, MembersQuery, Message, NodeId,
     RenewRequest, Revocation, Signed, SwarmRole,
@@ -10,7 +11,7 @@ use shoal_wire::{
 
 use super::{Driver, Todo};
 use crate::chance::{SystemRandom, wall_s};
-use crate::limits::{MEMBERS_ASKED, NEIGHBOURS_MAX, REDIAL_EVERY};
+use crate::limits::{CANDIDATES_ASKED, CANDIDATES_EVERY, MEMBERS_ASKED, REDIAL_EVERY};
 use crate::peers::Outgoing;
 
 impl Driver {
@@ -267,14 +268,37 @@ impl Driver {
         member.redial_at = now + REDIAL_EVERY;
         let present = self.peers.present();
         let room = NEIGHBOURS_MAX.saturating_sub(present.len());
+        self.ask_for_candidates(&present);
+        let Some(member) = &self.member else {
+            return;
+        };
         let known = member.known().map(|address| address.node);
         let all = known.chain(self.book.members().iter().map(|descriptor| descriptor.node));
         let mut absent: Vec<NodeId> = all.collect();
         absent.sort_unstable();
         absent.dedup();
         absent.retain(|node| *node != self.me && !present.contains(node));
-        for node in absent.into_iter().take(room) {
+        let members = self.book.members();
+        let chosen = to_meet(members, self.me, absent, room, &mut SystemRandom);
+        for node in chosen {
             self.dial(node);
+        }
+    }
+
+    /// In a large swarm a head asks some neighbour for members that offer what it leads.
+    fn ask_for_candidates(&mut self, present: &[NodeId]) {
+        let now = self.now();
+        if self.candidates_at > now || self.book.members().len() <= SMALL_SWARM {
+            return;
+        }
+        self.candidates_at = now + CANDIDATES_EVERY;
+        let models = self.slots.values().filter_map(|slot| slot.way.package());
+        for package in models.collect::<Vec<_>>() {
+            let place = SystemRandom.below(present.len() as u64) as usize;
+            if let Some(peer) = present.get(place) {
+                let query = MembersQuery { package: Some(package), limit: CANDIDATES_ASKED };
+                self.send_message(*peer, Message::MembersQuery(query));
+            }
         }
     }
 

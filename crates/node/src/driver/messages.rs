@@ -10,7 +10,6 @@ use shoal_wire::{
 
 use super::{Driver, Todo};
 use crate::chance::{SystemRandom, wall_s};
-use crate::limits::PASS_ON_MAX;
 
 impl Driver {
     pub(super) fn arrived(&mut self, from: NodeId, incoming: Incoming) {
@@ -69,6 +68,13 @@ impl Driver {
                 }
                 self.tell_head(ring, from, message);
             }
+            // Nobody else has asked for anything.
+            Message::PrepareStatus(_) if !self.slots.is_empty() => {
+                let rings: Vec<RingId> = self.slots.keys().copied().collect();
+                for ring in rings {
+                    self.tell_head(ring, from, message.clone());
+                }
+            }
             Message::LeaseRenewed(ref renewed) => self.tell_head(renewed.ring, from, message),
             Message::LeaseRefusal(ref refusal) => {
                 self.note(refusal.ring, from, &format!("refused: {:?}", refusal.reason));
@@ -122,6 +128,7 @@ impl Driver {
     }
 
     fn learn(&mut self, from: NodeId, all: Vec<Signed<Descriptor>>) {
+        let mut is_news = false;
         for signed in all {
             let node = signed.body.node;
             let now_s = wall_s();
@@ -131,13 +138,16 @@ impl Driver {
             }
             match self.book.learn(signed.clone(), self.now()) {
                 Ok(true) => {
+                    is_news = true;
                     if let Some(address) = self.book.address(node) {
                         self.peers.learned(address);
                     }
                     self.note_member(node);
-                    let others = self.peers.present().into_iter();
-                    let others = others.filter(|peer| *peer != from && *peer != node);
-                    for peer in others.take(PASS_ON_MAX).collect::<Vec<_>>() {
+                    let others = self.peers.present().into_iter().filter(|peer| *peer != from);
+                    let (members, now) = (self.book.members(), self.now());
+                    let random = &mut SystemRandom;
+                    let others = self.gossip.pass_on(members, &signed, others, now, random);
+                    for peer in others {
                         self.send_message(peer, Message::Descriptor(signed.clone()));
                     }
                 }
@@ -148,6 +158,12 @@ impl Driver {
                     self.todo.push_back(Todo::Lost(from, why));
                     return;
                 }
+            }
+        }
+        if is_news {
+            let rings: Vec<RingId> = self.slots.keys().copied().collect();
+            for ring in rings {
+                self.head(ring, HeadEvent::News);
             }
         }
     }

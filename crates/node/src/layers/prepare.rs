@@ -1,6 +1,8 @@
 //! Layers that a head wants this node to have: fetched from it, loaded, reported. Spec 03, 5.4.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
 use shoal_base::PackageId;
@@ -12,7 +14,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::{FetchParts, LayersEvent, Order, Report};
 use crate::driver::Command;
 use crate::limits::PREPARES_MAX;
-use crate::{NodeError, ServeOptions};
+use crate::{NodeError, PrepareOptions, ServeOptions, serve_bytes};
 
 /// Numbers of orders that the owner did not give.
 const FIRST_ORDER: u64 = 1 << 63;
@@ -22,6 +24,8 @@ const FIRST_ORDER: u64 = 1 << 63;
 pub(crate) struct Prepares {
     /// What the owner allows.
     allowed: Option<(Store, ServeOptions)>,
+    /// What is left of the memory for it.
+    memory_free: Arc<AtomicU64>,
     under_way: Vec<Preparing>,
     next: u64,
 }
@@ -33,8 +37,14 @@ struct Preparing {
 }
 
 impl Prepares {
-    pub(crate) fn new(allowed: Option<(Store, ServeOptions)>) -> Self {
-        Self { allowed, under_way: Vec::new(), next: FIRST_ORDER }
+    pub(crate) fn new(allowed: Option<(Store, PrepareOptions)>) -> Self {
+        let memory_bytes = allowed.as_ref().map_or(0, |(_, options)| options.memory_bytes);
+        Self {
+            allowed: allowed.map(|(store, options)| (store, options.serve)),
+            memory_free: Arc::new(AtomicU64::new(memory_bytes)),
+            under_way: Vec::new(),
+            next: FIRST_ORDER,
+        }
     }
 
     /// A head asks. Gives the answer, and the order to fetch with if that is to begin.
@@ -58,7 +68,8 @@ impl Prepares {
             return (refused, None);
         }
         let (reports, heard) = channel();
-        let worker = Worker { store, options, commands: commands.clone(), package, layers };
+        let (commands, memory_free) = (commands.clone(), Arc::clone(&self.memory_free));
+        let worker = Worker { store, options, commands, memory_free, package, layers };
         let thread = std::thread::Builder::new().name("shoal-prepare".to_owned());
         if thread.spawn(move || worker.run(&heard)).is_err() {
             return (refused, None);
@@ -94,6 +105,7 @@ struct Worker {
     store: Store,
     options: ServeOptions,
     commands: UnboundedSender<Command>,
+    memory_free: Arc<AtomicU64>,
     package: PackageId,
     layers: LayerRange,
 }
@@ -127,8 +139,16 @@ impl Worker {
     fn load(&self) -> Result<(), NodeError> {
         self.tell(status(self.package, self.layers, PrepareState::Loading));
         let package = self.store.package(self.package)?;
-        let command = crate::node::load(&package, self.layers, self.options)?;
-        self.commands.send(command).map_err(|_| NodeError::Stopped)
+        let needed = serve_bytes(&package, self.layers, self.options);
+        let less = |free: u64| free.checked_sub(needed);
+        let (acquire, release) = (Ordering::Acquire, Ordering::Release);
+        let taken = self.memory_free.fetch_update(release, acquire, less);
+        taken.map_err(|free| NodeError::NoMemory { needed, free })?;
+        let loaded = crate::node::load(&package, self.layers, self.options);
+        if loaded.is_err() {
+            self.memory_free.fetch_add(needed, release);
+        }
+        self.commands.send(loaded?).map_err(|_| NodeError::Stopped)
     }
 
     fn tell(&self, status: PrepareStatus) {

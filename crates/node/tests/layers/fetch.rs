@@ -6,7 +6,8 @@ use shoal_base::{Flow, Generate, Prompt, Request, TokenEvent};
 use shoal_engine::{EngineOptions, LocalEngine};
 use shoal_model::package::BlobKind;
 use shoal_node::{
-    FetchParts, HeadOptions, Node, NodeError, PlannedStage, ServeOptions, StaticPlan,
+    FetchParts, HeadOptions, Node, NodeError, PlannedStage, PrepareOptions, ServeOptions,
+    StaticPlan,
 };
 
 use crate::support::{
@@ -157,7 +158,8 @@ fn a_head_has_layers_prepared_and_hears_how_far_they_are() {
     use shoal_wire::{Message, Prepare, PrepareState};
 
     let (full, empty) = (Home::full(), Home::new());
-    let options = ServeOptions { threads: 1, cache_tokens: 64, ..ServeOptions::default() };
+    let serve = ServeOptions { threads: 1, cache_tokens: 64, ..ServeOptions::default() };
+    let options = PrepareOptions { serve, memory_bytes: 64 << 20 };
     let config = shoal_node::NodeConfig::new([2; 32], crate::support::local());
     let config = shoal_node::NodeConfig {
         heads: vec![node_id(7), node_id(1)],

@@ -1,8 +1,14 @@
 //! A stage goes in the middle of answers; nobody notices.
 
-use shoal_base::TokenEvent;
+use std::time::Duration;
 
-use crate::support::{collect, expected, package, requests, ring, start, together};
+use shoal_base::TokenEvent;
+use shoal_node::{NodeConfig, NodeId, StaticPlan};
+
+use crate::support::{
+    LAYERS, collect, expected, follow, lead, leader, local, package, planned, range, requests,
+    ring, stage_for, start, together,
+};
 
 #[test]
 fn a_stage_that_dies_is_replaced_and_no_answer_changes() {
@@ -28,6 +34,42 @@ fn a_stage_that_dies_is_replaced_and_no_answer_changes() {
         assert_eq!(status.replaced, 1, "{status:?}");
         assert_eq!(status.stages[victim].node, ring.spares[victim].address().node);
     }
+}
+
+#[test]
+fn a_death_touches_no_other_ring_on_the_same_nodes() {
+    let package = package(1);
+    let expected = expected(&package);
+    let other_key = [201; 32];
+    let other = shoal_net::SecretKey::new(&other_key).id();
+    let heads: Vec<NodeId> = vec![leader(), other];
+    let node = |seed, layers| stage_for(heads.clone(), seed, &package, layers);
+    let (low, high) = (range(0, 2), range(2, LAYERS));
+    // Both rings use the first node; the second stage of each is its own.
+    let (shared, ours, theirs, spare) = (node(1, low), node(2, high), node(3, high), node(4, high));
+    let at = |node: &shoal_node::Node, layers| planned(node.address(), layers);
+    let plan = |second, spares| {
+        let stages = vec![at(&shared, low), at(second, high)];
+        StaticPlan::try_new(LAYERS, stages, spares).expect("a plan")
+    };
+    let (leader, their_leader) =
+        (lead(), shoal_node::Node::start(NodeConfig::new(other_key, local())).expect("it starts"));
+    let patience = Duration::from_secs(5);
+    let our_head = follow(&leader, &package, plan(&ours, vec![at(&spare, high)]), patience);
+    let their_head = follow(&their_leader, &package, plan(&theirs, vec![]), patience);
+    let both: Vec<_> = [&our_head, &their_head]
+        .map(|head| requests().into_iter().map(|request| start(head, request)).collect::<Vec<_>>())
+        .into();
+    drop(ours);
+    for running in &both {
+        let answers: Vec<_> =
+            running.iter().map(|events| collect(events).expect("it goes on")).collect();
+        assert_eq!(answers, expected);
+    }
+    assert_eq!(together(&our_head), expected);
+    assert_eq!(our_head.status().replaced, 1);
+    let untouched = their_head.status();
+    assert_eq!((untouched.generation, untouched.replaced, untouched.replayed_tokens), (1, 0, 0));
 }
 
 #[test]

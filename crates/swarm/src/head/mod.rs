@@ -8,9 +8,11 @@
 //! once; a token that was emitted is never changed; each submission is answered by exactly one
 //! [`HeadEffect::Finished`].
 
+mod prepare;
 mod replies;
 mod requests;
 mod ring;
+mod shadows;
 mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -23,6 +25,7 @@ use shoal_wire::{
 
 use crate::credit::Amount;
 use crate::{ModelShape, Moment, limits};
+use prepare::StandBy;
 use requests::Live;
 use ring::{Link, State};
 
@@ -31,8 +34,26 @@ pub trait Scout {
     /// Stages for all layers of the model, without some nodes.
     fn route(&mut self, excluded: &[NodeId]) -> Option<Vec<RouteStage>>;
 
-    /// A node for some layers, without some nodes; the best one.
+    /// A node for some layers, without some nodes; the best one. It may have to load them first.
     fn spare(&mut self, layers: LayerRange, excluded: &[NodeId]) -> Option<NodeId>;
+
+    /// A node that should have some layers in memory in case somebody dies, if nobody stands by
+    /// with them, or if that is not known.
+    fn stand_by(&mut self, _layers: LayerRange, _excluded: &[NodeId]) -> Option<NodeId> {
+        None
+    }
+}
+
+/// Which stages get a shadow, where there is a spare.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shadows {
+    /// None.
+    Never,
+    /// All, from the first request on that may come to [`limits::SHADOW_TOKENS`].
+    #[default]
+    Long,
+    /// All.
+    Always,
 }
 
 /// What a head asks of its ring.
@@ -50,8 +71,8 @@ pub struct HeadPolicy {
     pub credit_frames: u16,
     /// Life of a lease.
     pub ttl_ms: u32,
-    /// Whether each stage gets a shadow, where there is a spare.
-    pub shadows: bool,
+    /// Who gets a shadow.
+    pub shadows: Shadows,
     /// Whose frames come first.
     pub lane: Lane,
 }
@@ -65,7 +86,7 @@ impl Default for HeadPolicy {
             frame_rows: 256,
             credit_frames: 16,
             ttl_ms: 15_000,
-            shadows: false,
+            shadows: Shadows::default(),
             lane: Lane::Interactive,
         }
     }
@@ -177,7 +198,10 @@ pub enum HeadEvent {
     PeerLost(NodeId),
     /// A better route, worth the move. Requests go on where they are.
     Move(Vec<RouteStage>),
-    /// Time passes.
+    /// Somebody says something new of itself: there may be a route now.
+    News,
+    /// Time passes. A tick is due at [`Head::wake_at`]; one that comes much later says that this
+    /// node was not awake, and then silence of others counts for nothing.
     Tick,
 }
 
@@ -273,6 +297,11 @@ pub struct Head {
     next_request: RequestId,
     /// Nodes that failed, and until when to leave them out.
     excluded: BTreeMap<NodeId, Moment>,
+    /// Who was asked to hold layers in memory.
+    standbys: BTreeMap<NodeId, StandBy>,
+    stand_by_at: Moment,
+    /// Whether a request came that is worth shadows.
+    wants_shadows: bool,
     credit: Amount,
     /// That of the first stage's shadow; `None`: it gets no copies.
     shadow_credit: Option<Amount>,
@@ -299,6 +328,9 @@ impl Head {
             waiting: VecDeque::new(),
             next_request: RequestId(0),
             excluded: BTreeMap::new(),
+            standbys: BTreeMap::new(),
+            stand_by_at: Moment(0),
+            wants_shadows: policy.shadows == Shadows::Always,
             credit: Amount::default(),
             shadow_credit: None,
             progress: Moment(0),
@@ -327,7 +359,11 @@ impl Head {
             }
             HeadEvent::Message { from, message } => self.message(from, *message, now, scout, out),
             HeadEvent::Frame { from, frame } => self.reply(from, &frame, now, scout, out),
-            HeadEvent::PeerLost(node) => self.node_failed(node, now, scout, out),
+            HeadEvent::PeerLost(node) => {
+                self.forget_stand_by(node);
+                self.node_failed(node, now, scout, out);
+            }
+            HeadEvent::News => self.look_again(now),
             HeadEvent::Move(stages) => self.move_to(stages, now, out),
             HeadEvent::Tick => self.tick(now, scout, out),
         }

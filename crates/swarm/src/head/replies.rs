@@ -40,6 +40,9 @@ impl Head {
                 self.lease_ended(from, end, now, scout, out);
             }
             Message::Credit(credit) if credit.ring == self.ring => self.credit(from, credit, now),
+            Message::PrepareStatus(status) if status.package == self.model.package => {
+                self.prepared(from, status, now, scout, out);
+            }
             Message::Fault(fault) if fault.ring == Some(self.ring) => {
                 self.fault(from, &fault, now, scout, out);
             }
@@ -72,15 +75,15 @@ impl Head {
         if credit.generation != self.generation {
             return;
         }
-        let full = Amount::full(&self.policy.admission(&self.model, first.layers));
+        let admission = self.policy.admission(&self.model, first.layers);
         let amount = Amount { frames: credit.frames.into(), bytes: credit.bytes.into() };
         if first.node == from {
             self.heard(from, now);
-            self.credit.give_back(amount, full);
+            self.credit.give_back(amount, Amount::full(&admission));
         } else if let (true, Some(shadow)) =
             (first.shadow == Some(from), self.shadow_credit.as_mut())
         {
-            shadow.give_back(amount, full);
+            shadow.give_back(amount, Amount::of_shadow(&admission));
         }
     }
 

@@ -163,6 +163,7 @@ impl Head {
         if !self.live.is_empty() {
             self.idle_since = now;
             self.find_route(now, scout, out);
+            self.see_to_shadows(now, scout, out);
         }
         if self.state != State::Ready {
             return;
@@ -186,6 +187,7 @@ impl Head {
             if self.live.values().all(|other| !other.is_waiting()) {
                 self.progress = now;
             }
+            self.weigh_shadows(live.room());
             self.live.insert(live.id, live);
         }
     }

@@ -8,7 +8,7 @@ use shoal_wire::{
     Message, NodeId, RefusalReason, Route, RouteStage,
 };
 
-use super::{Head, HeadEffect, Scout};
+use super::{Head, HeadEffect, Scout, Shadows};
 use crate::credit::Amount;
 use crate::{Moment, limits};
 
@@ -21,6 +21,11 @@ pub(super) enum State {
     Leasing {
         /// When.
         since: Moment,
+    },
+    /// All stages are leased, and shadows owe an answer.
+    Shadowing {
+        /// How long to wait for it.
+        until: Moment,
     },
     /// Frames flow.
     Ready,
@@ -39,6 +44,8 @@ pub(super) struct Link {
     pub(super) stage: RouteStage,
     pub(super) is_granted: bool,
     pub(super) is_shadow_granted: bool,
+    /// It loads the layers first: when it last said so.
+    pub(super) prepares: Option<Moment>,
     /// Whether it has no caches of earlier generations.
     pub(super) is_fresh: bool,
     /// The first question that was not answered.
@@ -48,6 +55,8 @@ pub(super) struct Link {
     /// The shortest time in which it answered.
     pub(super) round_trip: Option<Duration>,
     pub(super) renewed: Moment,
+    /// How often a late look was granted since it was last heard.
+    pub(super) late_looks: u32,
     /// Since when it says that it has nothing to compute for this ring.
     pub(super) idle_since: Option<Moment>,
     /// Tokens it says it keeps.
@@ -60,11 +69,13 @@ impl Link {
             stage,
             is_granted: false,
             is_shadow_granted: false,
+            prepares: None,
             is_fresh,
             asked: Some(now),
             asked_last: now,
             round_trip: None,
             renewed: now,
+            late_looks: 0,
             idle_since: None,
             cached_tokens: 0,
         }
@@ -72,10 +83,23 @@ impl Link {
 
     /// It answered.
     pub(super) fn heard(&mut self, now: Moment) {
+        self.late_looks = 0;
         if let Some(asked) = self.asked.take() {
             let took = now - asked;
             self.round_trip = Some(self.round_trip.map_or(took, |best| best.min(took)));
         }
+    }
+
+    /// This node was not awake. Says whether what was asked counts as asked just now.
+    pub(super) fn forgive(&mut self, now: Moment) -> bool {
+        if self.late_looks >= limits::LATE_LOOKS_MAX {
+            return false;
+        }
+        if self.asked.is_some() {
+            self.late_looks += 1;
+            self.asked = Some(now);
+        }
+        true
     }
 
     /// How long it may be silent.
@@ -110,6 +134,13 @@ impl Head {
         }
     }
 
+    /// There may be a route: looks for it before the pause is over.
+    pub(super) fn look_again(&mut self, now: Moment) {
+        if let State::Down { retry_at, .. } = &mut self.state {
+            *retry_at = now;
+        }
+    }
+
     /// Puts a route into force: a new generation, a request for a lease to each stage.
     pub(super) fn switch(
         &mut self,
@@ -120,6 +151,7 @@ impl Head {
         self.release_except(&stages, out);
         self.generation = GenerationId(self.generation.0 + 1);
         self.state = State::Leasing { since: now };
+        self.stand_by_at = now;
         let survives = |stage: &RouteStage| {
             let same = |old: &&RouteStage| old.node == stage.node && old.layers == stage.layers;
             self.completed.iter().any(|old| same(&old))
@@ -141,31 +173,41 @@ impl Head {
     }
 
     fn ask_for_leases(&self, out: &mut Vec<HeadEffect>) {
-        let stages = self.links.iter().map(|link| link.stage);
-        let route = Route {
-            head: self.node,
-            layer_count: self.model.layer_count,
-            stages: List::truncated(stages),
-        };
         for (index, link) in self.links.iter().enumerate() {
             let duties = [
                 Some((link.stage.node, Duty::Primary)),
                 link.stage.shadow.map(|node| (node, Duty::Shadow)),
             ];
             for (to, duty) in duties.into_iter().flatten() {
-                let message = Box::new(Message::LeaseRequest(LeaseRequest {
-                    ring: self.ring,
-                    generation: self.generation,
-                    ttl_ms: self.policy.ttl_ms,
-                    admission: self.policy.admission(&self.model, link.stage.layers),
-                    route: route.clone(),
-                    stage: u8::try_from(index).expect("a route has at most 64 stages"),
-                    duty,
-                    lane: self.policy.lane,
-                }));
-                out.push(HeadEffect::Send { to, message });
+                self.ask_for_lease(to, index, duty, out);
             }
         }
+    }
+
+    pub(super) fn ask_for_lease(
+        &self,
+        to: NodeId,
+        index: usize,
+        duty: Duty,
+        out: &mut Vec<HeadEffect>,
+    ) {
+        let stages = self.links.iter().map(|link| link.stage);
+        let route = Route {
+            head: self.node,
+            layer_count: self.model.layer_count,
+            stages: List::truncated(stages),
+        };
+        let message = Box::new(Message::LeaseRequest(LeaseRequest {
+            ring: self.ring,
+            generation: self.generation,
+            ttl_ms: self.policy.ttl_ms,
+            admission: self.policy.admission(&self.model, self.links[index].stage.layers),
+            route,
+            stage: u8::try_from(index).expect("a route has at most 64 stages"),
+            duty,
+            lane: self.policy.lane,
+        }));
+        out.push(HeadEffect::Send { to, message });
     }
 
     pub(super) fn granted(
@@ -176,18 +218,15 @@ impl Head {
         scout: &mut dyn Scout,
         out: &mut Vec<HeadEffect>,
     ) {
-        let State::Leasing { .. } = self.state else {
+        let (State::Leasing { .. } | State::Shadowing { .. }) = self.state else {
             return;
         };
         let Some(link) = self.links.get_mut(usize::from(grant.stage)) else {
             return;
         };
         let expected = self.policy.admission(&self.model, link.stage.layers);
-        if link.stage.shadow == Some(from) {
-            link.is_shadow_granted = grant.admission == expected;
-            return;
-        }
-        if link.stage.node != from {
+        let is_shadow = link.stage.shadow == Some(from);
+        if link.stage.node != from && !is_shadow {
             return;
         }
         if grant.admission != expected {
@@ -195,10 +234,20 @@ impl Head {
             self.node_failed(from, now, scout, out);
             return;
         }
-        link.heard(now);
-        link.is_granted = true;
-        if self.links.iter().all(|link| link.is_granted) {
+        if is_shadow {
+            link.is_shadow_granted = true;
+        } else {
+            link.heard(now);
+            (link.is_granted, link.prepares) = (true, None);
+        }
+        let is_whole = |link: &Link| {
+            link.is_granted && (link.is_shadow_granted || link.stage.shadow.is_none())
+        };
+        if self.links.iter().all(is_whole) {
             self.ready(now);
+        } else if self.links.iter().all(|link| link.is_granted) && !is_shadow {
+            // Shadows answer as quickly as stages do, or the ring does without them.
+            self.state = State::Shadowing { until: now + limits::SHADOW_ANSWER };
         }
     }
 
@@ -209,8 +258,8 @@ impl Head {
         if let Some(first) = self.links.first() {
             let admission = self.policy.admission(&self.model, first.stage.layers);
             self.credit = Amount::full(&admission);
-            self.shadow_credit =
-                first.stage.shadow.filter(|_| first.is_shadow_granted).map(|_| self.credit);
+            let of_shadow = Amount::of_shadow(&admission);
+            self.shadow_credit = first.stage.shadow.map(|_| of_shadow);
         }
     }
 
@@ -231,6 +280,10 @@ impl Head {
             let stages = self.links.iter().map(|link| link.stage).collect();
             self.completed.clear();
             self.switch(stages, now, out);
+            return;
+        }
+        let is_cold = matches!(refusal.reason, RefusalReason::Loading | RefusalReason::NotHeld);
+        if is_cold && self.have_prepared(from, now, out) {
             return;
         }
         self.node_failed(from, now, scout, out);
@@ -268,7 +321,10 @@ impl Head {
                 link.is_shadow_granted = false;
             }
         }
-        if !is_stage || matches!(self.state, State::Idle | State::Down { .. }) {
+        if !is_stage {
+            return self.shadows_failed(nodes, now, out);
+        }
+        if matches!(self.state, State::Idle | State::Down { .. }) {
             return;
         }
         let mut excluded: BTreeSet<NodeId> = self.excluded.keys().copied().collect();
@@ -314,6 +370,7 @@ impl Head {
         self.release_except(&[], out);
         self.links.clear();
         self.completed.clear();
+        self.wants_shadows = self.policy.shadows == Shadows::Always;
         self.state = State::Idle;
     }
 
@@ -340,23 +397,5 @@ impl Head {
         if self.state == State::Ready && is_whole {
             self.switch(stages, now, out);
         }
-    }
-
-    /// Adds shadows to stages without one, where there are spares.
-    pub(super) fn with_shadows(
-        &self,
-        mut stages: Vec<RouteStage>,
-        scout: &mut dyn Scout,
-    ) -> Vec<RouteStage> {
-        if !self.policy.shadows {
-            return stages;
-        }
-        let mut taboo = self.excluded_now();
-        taboo.extend(stages.iter().flat_map(|stage| [Some(stage.node), stage.shadow]).flatten());
-        for stage in stages.iter_mut().filter(|stage| stage.shadow.is_none()) {
-            stage.shadow = scout.spare(stage.layers, &taboo);
-            taboo.extend(stage.shadow);
-        }
-        stages
     }
 }

@@ -13,7 +13,8 @@ impl Head {
     pub fn wake_at(&self) -> Option<Moment> {
         let own = match self.state {
             State::Idle => None,
-            State::Leasing { since } => Some(since + limits::LEASE_ANSWER),
+            State::Leasing { since } => Some(self.lease_at(since).min(self.renew_at())),
+            State::Shadowing { until } => Some(until.min(self.renew_at())),
             State::Down { retry_at, .. } => Some(retry_at),
             State::Ready if self.live.is_empty() => {
                 Some(self.renew_at().min(self.idle_since + limits::IDLE_RELEASE))
@@ -38,6 +39,16 @@ impl Head {
         asked.min().unwrap_or(quiet)
     }
 
+    /// When a stage that was asked for its lease has taken too long.
+    fn lease_at(&self, since: Moment) -> Moment {
+        let owing = self.links.iter().filter(|link| !link.is_granted);
+        let until = owing.map(|link| match link.prepares {
+            Some(heard) => heard + limits::PREPARE_SILENT,
+            None => since + limits::LEASE_ANSWER,
+        });
+        until.min().unwrap_or(since)
+    }
+
     fn renew_at(&self) -> Moment {
         let every = std::time::Duration::from_millis(self.policy.ttl_ms.into())
             / limits::RENEWALS_PER_LEASE;
@@ -47,20 +58,60 @@ impl Head {
 
     pub(super) fn tick(&mut self, now: Moment, scout: &mut dyn Scout, out: &mut Vec<HeadEffect>) {
         self.excluded.retain(|_, until| *until > now);
+        self.forgive_own_absence(now);
         self.fail_stalled(now, out);
         match self.state {
-            State::Leasing { since } if since + limits::LEASE_ANSWER <= now => {
-                let silent = self.links.iter().filter(|link| !link.is_granted);
-                let silent: Vec<NodeId> = silent.map(|link| link.stage.node).collect();
-                self.nodes_failed(&silent, now, scout, out);
-            }
+            State::Leasing { since } => self.watch_leasing(since, now, scout, out),
+            State::Shadowing { until } if until <= now => self.without_late_shadows(now, out),
             State::Ready => {
                 self.watch(now, scout, out);
+                self.ask_to_stand_by(now, scout, out);
                 if self.live.is_empty() && self.idle_since + limits::IDLE_RELEASE <= now {
                     self.rest(out);
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Answers that came while this node was not awake are still to be read: whoever owes one gets
+    /// as much time again, but not for ever. Without a request ticks are rare, and nothing hurries.
+    fn forgive_own_absence(&mut self, now: Moment) {
+        let due = self.wake_at().filter(|_| !self.live.is_empty());
+        if due.is_none_or(|due| due + limits::LATE_LOOK > now) {
+            return;
+        }
+        let mut is_granted = true;
+        for link in &mut self.links {
+            is_granted &= link.forgive(now);
+        }
+        match &mut self.state {
+            State::Leasing { since } if is_granted => *since = now,
+            State::Shadowing { until } if is_granted => *until = now + limits::SHADOW_ANSWER,
+            _ => {}
+        }
+    }
+
+    /// Leaves out who does not answer. Leases of the others are renewed: one of them may have to
+    /// load its layers for longer than a lease lasts.
+    fn watch_leasing(
+        &mut self,
+        since: Moment,
+        now: Moment,
+        scout: &mut dyn Scout,
+        out: &mut Vec<HeadEffect>,
+    ) {
+        if self.lease_at(since) <= now {
+            let silent = self.links.iter().filter(|link| match link.prepares {
+                Some(heard) => heard + limits::PREPARE_SILENT <= now,
+                None => !link.is_granted && since + limits::LEASE_ANSWER <= now,
+            });
+            let silent: Vec<NodeId> = silent.map(|link| link.stage.node).collect();
+            self.nodes_failed(&silent, now, scout, out);
+            return;
+        }
+        if self.renew_at() <= now {
+            self.ask_links(true, false, now, out);
         }
     }
 
@@ -88,8 +139,25 @@ impl Head {
         }
         let is_quiet = is_waiting && self.progress + limits::PROBE_AFTER <= now;
         let must_renew = self.renew_at() <= now;
+        self.ask_links(must_renew, is_quiet, now, out);
+    }
+
+    /// Renews all leases that were granted, or asks those who owe an answer, or everybody.
+    fn ask_links(
+        &mut self,
+        must_renew: bool,
+        is_quiet: bool,
+        now: Moment,
+        out: &mut Vec<HeadEffect>,
+    ) {
         let (ring, generation, ttl_ms) = (self.ring, self.generation, self.policy.ttl_ms);
         for link in &mut self.links {
+            if must_renew {
+                link.renewed = now;
+            }
+            if !link.is_granted {
+                continue;
+            }
             let again = link.asked.is_some() || is_quiet;
             let ask = again && link.asked_last + limits::PROBE_EVERY <= now;
             if !ask && !must_renew {
@@ -97,9 +165,6 @@ impl Head {
             }
             link.asked.get_or_insert(now);
             link.asked_last = now;
-            if must_renew {
-                link.renewed = now;
-            }
             let message = Box::new(Message::LeaseRenew(LeaseRenew { ring, generation, ttl_ms }));
             let shadow = link.stage.shadow.filter(|_| must_renew);
             for to in [Some(link.stage.node), shadow].into_iter().flatten() {

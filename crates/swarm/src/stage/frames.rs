@@ -142,7 +142,7 @@ fn arrive(ring: &mut Ring, from: NodeId, frame: Frame) -> Result<Vec<Frame>, Bro
         return Err(Broken::Lease(FaultCode::Limit));
     }
     if header.rows > 0 {
-        let full = Amount::full(&admission);
+        let full = ring.credit_in();
         ring.held.add(Amount::of(&frame));
         if ring.held.frames > full.frames || ring.held.bytes > full.bytes {
             return Err(Broken::Lease(FaultCode::Credit));

@@ -113,15 +113,23 @@ impl Ring {
     }
 
     fn reset_edges(&mut self) {
-        let full = Amount::full(&self.request.admission);
-        self.credit = full;
-        self.shadow_credit = self.shadow().map(|_| full);
+        self.credit = Amount::full(&self.request.admission);
+        let of_shadow = Amount::of_shadow(&self.request.admission);
+        self.shadow_credit = self.shadow().map(|_| of_shadow);
         self.held = Amount::default();
         self.owed = Amount::default();
     }
 
     pub(super) fn admission(&self) -> &Admission {
         &self.request.admission
+    }
+
+    /// What this stage may hold for whoever is before it.
+    pub(super) fn credit_in(&self) -> Amount {
+        match self.request.duty {
+            Duty::Shadow => Amount::of_shadow(self.admission()),
+            Duty::Primary | Duty::Warm => Amount::full(self.admission()),
+        }
     }
 
     pub(super) fn head(&self) -> NodeId {

@@ -204,11 +204,12 @@ impl Stage {
         }
         let amount = Amount { frames: credit.frames.into(), bytes: credit.bytes.into() };
         let full = Amount::full(ring.admission());
+        let of_shadow = Amount::of_shadow(ring.admission());
         let is_shadow = ring.shadow() == Some(from);
         if ring.next() == Some(from) {
             ring.credit.give_back(amount, full);
         } else if let Some(credit) = ring.shadow_credit.as_mut().filter(|_| is_shadow) {
-            credit.give_back(amount, full);
+            credit.give_back(amount, of_shadow);
         }
         self.pump(credit.ring, out);
     }

@@ -3,7 +3,9 @@
 
 mod door;
 mod fetch;
+mod gossip;
 mod join;
 mod members;
 mod planner;
+mod standby;
 mod support;
