@@ -1,7 +1,7 @@
 //! The loop of a node in a swarm: who comes in, tickets, certificates, revocation, neighbours.
 
 use shoal_base::{Blame, PackageId};
-use shoal_net::Connection;
+use shoal_net::{Connection, PeerAddress};
 use shoal_swarm::{JoinError, Renewal, StageEvent};
 use shoal_wire::{
     Fault, FaultCode, GenerationId, JoinReply, JoinRequest, MembersQuery, Message, NodeId,
@@ -289,6 +289,7 @@ impl Driver {
                 said
             }
             (Some(address), None) | (None, Some(address)) => address,
+            (None, None) if self.peers.looks_up() => PeerAddress::nowhere(node),
             (None, None) => return,
         };
         self.peers.meet(address);

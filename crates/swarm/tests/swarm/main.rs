@@ -6,4 +6,5 @@ mod fetch;
 mod join;
 mod members;
 mod planner;
+mod stage;
 mod support;
