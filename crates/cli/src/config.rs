@@ -1,6 +1,7 @@
 //! `config.toml` in the data folder. Keys carry units, unknown keys are refused, secrets are
 //! references.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use serde::Deserialize;
 use shoal_node::{RelayUrl, RelayUrlError};
 
 use crate::failure::{Failure, at_path};
+use crate::owner::ServeConfig;
 
 /// The name of the file.
 pub(crate) const FILE_NAME: &str = "config.toml";
@@ -35,6 +37,12 @@ pub(crate) struct Config {
     /// Relays where others meet a node of this machine.
     #[serde(default)]
     pub(crate) relays: Vec<Relay>,
+    /// Where to enter the DHT with `--public`.
+    #[serde(default)]
+    pub(crate) dht: Vec<SocketAddr>,
+    /// What others get of this machine.
+    #[serde(default)]
+    pub(crate) serve: ServeConfig,
     /// Largest download.
     pub(crate) download_gib_max: Option<NonZeroUsize>,
     /// Longest silence of a server.
@@ -146,6 +154,12 @@ mod tests {
         .unwrap();
         assert_eq!(config.kv_cache_bytes(), Some(512 << 20));
         assert_eq!(config.hub_token, Some(SecretPlace::Environment("HUB".into())));
+        let limits = "[serve]\ncores = 2\nmemory_mib = 9\nupload_kb_per_s = 500\n\
+                      hours = \"22:00-07:00\"\nnot_on_battery = true";
+        assert_ne!(Config::parse(limits).unwrap().serve, ServeConfig::default());
+        for wrong in ["[serve]\nhours = \"nightly\"", "[serve]\ncores = 0", "[serve]\nx = 1"] {
+            assert!(Config::parse(wrong).is_err(), "{wrong}");
+        }
         assert_eq!(Config::parse("").unwrap(), Config::default());
         let config = Config::parse("relays = [\"http://192.0.2.1:11410\"]").unwrap();
         assert_eq!(config.relays[0].0.to_string(), "http://192.0.2.1:11410");

@@ -14,6 +14,7 @@ mod generation;
 mod import;
 mod input;
 mod interrupt;
+mod invited;
 mod kept;
 mod layers;
 mod map;
@@ -24,8 +25,10 @@ mod nat;
 mod nodes;
 mod output;
 mod over_swarm;
+mod owner;
 mod program;
 mod progress;
+mod public;
 mod relays;
 mod sampling;
 mod serving;
@@ -33,6 +36,7 @@ mod session;
 mod split;
 mod swarming;
 mod train;
+mod ways;
 mod whole_file;
 
 fn main() -> std::process::ExitCode {

@@ -73,12 +73,12 @@ pub(crate) fn is_shown(view: &MemberView) -> bool {
     view.is_me || view.state != MemberState::Left
 }
 
-/// A member of whom nothing is known but that it computes.
-pub(crate) fn stage_only(stage: &MapStage, model: &str) -> MapMember {
+/// A stage that is in no swarm, and how packets go to it if there is a connection.
+pub(crate) fn stage_only(stage: &MapStage, model: &str, is_relayed: Option<bool>) -> MapMember {
     MapMember {
         node: stage.node.clone(),
-        is_connected: true,
-        is_relayed: None,
+        is_connected: is_relayed.is_some(),
+        is_relayed,
         round_trip_ms: None,
         offers: vec![MapLayers { model: model.to_owned(), first: stage.first, last: stage.last }],
     }

@@ -39,10 +39,8 @@ impl Session {
         let home = default_home()?;
         let config = Config::read(&home)?;
         let all = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        let threads = common.threads.or(config.threads).unwrap_or_else(all).get();
-        if threads > THREADS_MAX {
-            return Err(Failure::usage(format!("{threads} threads, limit {THREADS_MAX}")));
-        }
+        let threads = common.threads.or(config.threads).unwrap_or_else(all);
+        let threads = check_threads(threads)?;
         Ok(Self { json: common.json, threads, config, home, store: OnceCell::new() })
     }
 
@@ -53,5 +51,15 @@ impl Session {
         }
         let store = Store::open(&self.home)?;
         Ok(self.store.get_or_init(|| store))
+    }
+}
+
+/// A number of threads that somebody may have meant.
+pub(crate) fn check_threads(threads: NonZeroUsize) -> Result<usize, Failure> {
+    match threads.get() {
+        threads if threads > THREADS_MAX => {
+            Err(Failure::usage(format!("{threads} threads, limit {THREADS_MAX}")))
+        }
+        threads => Ok(threads),
     }
 }

@@ -14,8 +14,8 @@ use shoal_base::Generate;
 use shoal_gateway::{MapMember, MapRing, Models, Offer, OpenError, SwarmMap};
 use shoal_model::package::Package;
 use shoal_node::{
-    HeadOptions, LayerRange, Node, NodeConfig, PeerAddress, PlannedStage, RelayUrl, RingHead,
-    Shadows, StaticPlan,
+    Discovery, HeadOptions, LayerRange, Node, NodeConfig, PeerAddress, PlannedStage, RelayUrl,
+    RingHead, Shadows, StaticPlan,
 };
 
 use crate::failure::{Code, Failure};
@@ -65,7 +65,7 @@ pub(crate) struct Split {
     rings: Vec<(String, Arc<RingHead>)>,
     /// Ends after the rings, and the processes after it.
     node: Node,
-    _stages: Vec<Stage>,
+    stages: Vec<Stage>,
 }
 
 /// A process that serves layers of one model.
@@ -98,7 +98,7 @@ impl Split {
             rings.push((name.clone(), Arc::new(ring.0)));
             stages.extend(ring.1);
         }
-        Ok(Self { rings, node, _stages: stages })
+        Ok(Self { rings, node, stages })
     }
 
     /// Uses stages that run already.
@@ -108,6 +108,7 @@ impl Split {
         elsewhere: &Elsewhere,
         relays: Vec<RelayUrl>,
         shadows: Shadows,
+        discovery: Option<Discovery>,
     ) -> Result<Self, Failure> {
         let [(name, package)] = models else {
             return Err(Failure::usage("--stage serves one model"));
@@ -123,12 +124,18 @@ impl Split {
         config.relays = relays;
         // A spare that lacks layers may fetch them from here.
         config.store = Some(session.store()?.clone());
+        config.discovery = discovery;
         let node = Node::start(config)?;
         relays::warn(&node.relays());
         let mut options = HeadOptions { threads: session.threads, ..HeadOptions::default() };
         options.policy.shadows = shadows;
         let ring = Arc::new(node.head(package, name, plan, options)?);
-        Ok(Self { rings: vec![(name.clone(), ring)], node, _stages: Vec::new() })
+        Ok(Self { rings: vec![(name.clone(), ring)], node, stages: Vec::new() })
+    }
+
+    /// The node that leads, if its stages are elsewhere.
+    pub(crate) fn leader(&self) -> Option<&Node> {
+        self.stages.is_empty().then_some(&self.node)
     }
 
     /// The ring of the first model.
@@ -174,7 +181,8 @@ fn spawn(
     let failed = |what: &str| Failure::new(Code::Failed, format!("starting a node: {what}"));
     let program = std::env::current_exe().map_err(|error| failed(&error.to_string()))?;
     let mut command = Command::new(program);
-    command.args(["serve", "--json", "--until-stdin-ends", "--model", &package.id().to_string()]);
+    command.args(["serve", "--json", "--until-stdin-ends", "--for-owner"]);
+    command.args(["--model", &package.id().to_string()]);
     command.args(["--layers", &format!("{}-{}", layers.first, layers.end - 1)]);
     command.args(["--head", &leader.address().node.to_string()]);
     command.args(["--threads", &threads.to_string()]);
@@ -216,11 +224,16 @@ impl Models for Split {
             self.rings.iter().map(|(name, ring)| map::ring(name, ring)).collect();
         let node = self.node.address().node.to_string();
         let me = MapMember { node: node.clone(), is_connected: true, ..MapMember::default() };
+        let ways = self.node.ways().unwrap_or_default();
+        let way = |stage: &str| {
+            let found = ways.iter().find(|(peer, _)| peer.to_string() == stage);
+            found.map(|(_, is_relayed)| *is_relayed)
+        };
         let mut members = vec![me];
         for ring in &rings {
             for stage in &ring.stages {
                 if members.iter().all(|member| member.node != stage.node) {
-                    members.push(map::stage_only(stage, &ring.model));
+                    members.push(map::stage_only(stage, &ring.model, way(&stage.node)));
                 }
             }
         }

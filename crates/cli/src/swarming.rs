@@ -3,17 +3,19 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use shoal_base::{Digest, PackageId};
 use shoal_node::{
-    MemberState, MemberView, NoPlan, Node, NodeId, Plan, RelayUrl, SwarmRole, SwarmView,
+    Discovery, MemberState, MemberView, NoPlan, Node, NodeId, Plan, RelayUrl, SwarmRole, SwarmView,
+    wall_s,
 };
 use shoal_store::{NodeFolder, Store};
 
 use crate::control::{self, Control, Request};
 use crate::failure::{Code, Failure};
+use crate::owner;
 use crate::relays::{self, way};
 use crate::session::Session;
 
@@ -51,13 +53,15 @@ impl Member {
         listen: SocketAddr,
         upload_bytes_per_s: Option<u64>,
         relays: Vec<RelayUrl>,
+        discovery: Option<Discovery>,
         ended: Sender<()>,
     ) -> Result<Self, Failure> {
         let folder = folder(session)?;
         let path = folder.control();
         let store = session.store()?.clone();
         let shared = Some(store.clone());
-        let node = Node::start_member(folder, listen, shared, upload_bytes_per_s, relays)?;
+        let node =
+            Node::start_member(folder, listen, shared, upload_bytes_per_s, relays, discovery)?;
         relays::warn(&node.relays());
         let node = Arc::new(node);
         let asked = Arc::clone(&node);
@@ -148,8 +152,7 @@ fn state(state: MemberState) -> &'static str {
 
 /// Seconds until a moment of the wall clock.
 pub(crate) fn seconds_left(at_s: u64) -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    at_s.saturating_sub(now)
+    at_s.saturating_sub(wall_s())
 }
 
 fn view(view: &SwarmView) -> Value {
@@ -163,7 +166,10 @@ fn view(view: &SwarmView) -> Value {
         "revocations": view.revocation,
         "listens": view.sockets,
         "relays": relays::json(&view.relays),
+        "is_public": view.is_published,
+        "has_twin": view.has_twin,
         "rings_served": view.leases,
+        "rests_because": owner::words(&view.rests),
         "members": view.members.iter().map(member).collect::<Vec<_>>(),
     })
 }
@@ -199,38 +205,57 @@ pub(crate) fn health(session: &Session) -> Result<Value, Failure> {
         return Ok(Value::Null);
     }
     if !control::is_running(&session.home) {
-        let why = ["its node does not run; start `shoal serve` or `shoal up`"];
-        return Ok(json!({ "is_running": false, "not_in_a_ring_because": why }));
+        let mut why = vec!["its node does not run; start `shoal serve` or `shoal up`".to_owned()];
+        why.extend(owner::would_rest(session)?);
+        return Ok(json!({
+            "is_running": false, "is_eligible": false, "not_in_a_ring_because": why,
+        }));
     }
     let mut said = control::ask(&session.home, &Request::Swarm {})?;
+    let obstacles = obstacles(&said);
     said["is_running"] = json!(true);
-    said["not_in_a_ring_because"] = json!(reasons(&said));
+    said["is_eligible"] = json!(obstacles.is_empty());
+    said["not_in_a_ring_because"] = match said["rings_served"].as_u64() {
+        Some(1..) => json!([]),
+        _ if obstacles.is_empty() => json!(["no head has asked for its layers"]),
+        _ => json!(obstacles),
+    };
     Ok(said)
 }
 
-/// Why nobody uses this node.
-fn reasons(said: &Value) -> Vec<&'static str> {
-    let members = || said["members"].as_array().into_iter().flatten();
-    let own = members().find(|member| member["is_this"] == true);
-    let offers = own.and_then(|own| own["offers"].as_array());
-    let others = members().filter(|member| member["is_this"] != true);
+/// What keeps others from using this node.
+fn obstacles(said: &Value) -> Vec<String> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let members = list(&said["members"]);
+    let own = members.iter().find(|member| member["is_this"] == true);
+    let offers = own.map(|own| list(&own["offers"])).unwrap_or_default();
+    let others = members.iter().filter(|member| member["is_this"] != true);
     let connected = others.filter(|member| member["is_connected"] == true).count();
+    let relays = list(&said["relays"]);
+    let is_here = |socket: &Value| {
+        let socket = socket.as_str().and_then(|text| text.parse().ok());
+        socket.is_some_and(|socket: SocketAddr| socket.ip().is_loopback())
+    };
+    let is_alone = relays.is_empty() && list(&said["listens"]).iter().all(is_here);
+    let is_met = relays.is_empty() || relays.iter().any(|relay| relay["is_connected"] == true);
+    let is_full = !offers.is_empty() && offers.iter().all(|o| o["cache_tokens_free"] == 0);
     let all = [
         (said["certificate_s_left"] == 0, "its certificate ran out and nobody renewed it"),
+        (
+            said["has_twin"] == true,
+            "another process uses its key; a data folder is for one machine",
+        ),
         (said["role"] == "use", "its role does not allow it to compute for others"),
-        (offers.is_none_or(Vec::is_empty), "it has no layers in memory; `shoal serve` loads some"),
+        (offers.is_empty(), "it has no layers in memory; `shoal serve` loads some"),
+        (is_full, "its caches are full; more --memory or --cache-tokens makes room"),
         (connected == 0, "no other member is connected"),
-        (true, "no head has asked for its layers"),
+        (connected == 0 && is_alone, "it listens on this machine alone; see --listen and --relay"),
+        (connected == 0 && !is_met, "none of its relays can be reached"),
     ];
-    if said["rings_served"].as_u64().is_some_and(|rings| rings > 0) {
-        return Vec::new();
-    }
-    let mut found: Vec<&'static str> = all.iter().filter(|(is, _)| *is).map(|(_, w)| *w).collect();
-    if found.len() > 1 {
-        // The last one follows from the others.
-        found.pop();
-    }
-    found
+    let found = all.iter().filter(|(is_so, _)| *is_so).map(|(_, why)| (*why).to_owned());
+    let rests = list(&said["rests_because"]).into_iter();
+    let rests = rests.filter_map(|why| why.as_str().map(str::to_owned));
+    rests.chain(found).collect()
 }
 
 /// The same for people.
@@ -247,6 +272,11 @@ pub(crate) fn health_lines(health: &Value) -> Vec<String> {
         lines.push(format!("swarm          {swarm}, role {role}"));
         lines.push(format!("listens        {}", words(&health["listens"]).join(", ")));
         lines.extend(relay_lines(&health["relays"]));
+        let public = match health["is_public"] == true {
+            true => "yes, its key leads everybody to its addresses",
+            false => "no, nothing is published or looked up",
+        };
+        lines.push(format!("public         {public}"));
         lines.push(format!("rings served   {}", health["rings_served"]));
     }
     for member in health["members"].as_array().into_iter().flatten() {
@@ -255,6 +285,9 @@ pub(crate) fn health_lines(health: &Value) -> Vec<String> {
             let way = member["way"].as_str().unwrap_or("not connected");
             lines.push(format!("link           {node}, {ms:.2} ms, {way}"));
         }
+    }
+    if health["is_eligible"] == true {
+        lines.push("eligible       yes".to_owned());
     }
     let reasons = words(&health["not_in_a_ring_because"]).into_iter();
     lines.extend(reasons.map(|reason| format!("in no ring     {reason}")));
@@ -311,24 +344,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_says_why_nobody_uses_it() {
-        let said = |role: &str, offers: &Value, connected: bool, rings: u64| {
-            reasons(&json!({
-                "role": role,
-                "certificate_s_left": 9,
-                "rings_served": rings,
-                "members": [
-                    { "is_this": true, "offers": offers },
-                    { "is_this": false, "is_connected": connected },
-                ],
-            }))
-            .join("; ")
+    fn a_node_says_what_keeps_others_from_using_it() {
+        let usual = json!({
+            "role": "serve",
+            "certificate_s_left": 9,
+            "listens": ["192.0.2.1:7"],
+            "relays": [],
+            "rests_because": [],
+            "members": [
+                { "is_this": true, "offers": [{ "layers": [[0, 1]], "cache_tokens_free": 5 }] },
+                { "is_this": false, "is_connected": true },
+            ],
+        });
+        let said = |change: &dyn Fn(&mut Value)| {
+            let mut said = usual.clone();
+            change(&mut said);
+            obstacles(&said).join("; ")
         };
-        let layers = json!([{ "layers": [[0, 1]] }]);
-        assert_eq!(said("serve", &layers, true, 1), "");
-        assert_eq!(said("serve", &layers, true, 0), "no head has asked for its layers");
-        assert_eq!(said("serve", &layers, false, 0), "no other member is connected");
-        assert!(said("serve", &json!([]), true, 0).starts_with("it has no layers"));
-        assert!(said("use", &json!([]), true, 0).starts_with("its role"));
+        assert_eq!(said(&|_| ()), "");
+        let alone = |said: &mut Value| said["members"][1]["is_connected"] = json!(false);
+        assert_eq!(said(&alone), "no other member is connected");
+        let here = said(&|said| {
+            alone(said);
+            said["listens"] = json!(["127.0.0.1:7"]);
+        });
+        assert!(here.ends_with("it listens on this machine alone; see --listen and --relay"));
+        let unmet = said(&|said| {
+            alone(said);
+            said["relays"] = json!([{ "relay": "http://192.0.2.2:7", "is_connected": false }]);
+        });
+        assert!(unmet.ends_with("none of its relays can be reached"), "{unmet}");
+        let nothing = said(&|said| said["members"][0]["offers"] = json!([]));
+        assert!(nothing.starts_with("it has no layers"));
+        let full = said(&|said| said["members"][0]["offers"][0]["cache_tokens_free"] = json!(0));
+        assert!(full.starts_with("its caches are full"));
+        assert!(said(&|said| said["has_twin"] = json!(true)).starts_with("another process"));
+        assert!(said(&|said| said["role"] = json!("use")).starts_with("its role"));
+        assert!(said(&|said| said["certificate_s_left"] = json!(0)).contains("ran out"));
+        assert_eq!(said(&|s| s["rests_because"] = json!(["it is noon"])), "it is noon");
     }
 }

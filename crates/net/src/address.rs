@@ -1,10 +1,11 @@
 //! A node and where it listens, as people write it: `<64 hex digits>@<address>:<port>`, further
-//! places after commas, relays among them.
+//! places after commas, relays among them; the digits alone where no place is known.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
+use shoal_base::Digest;
 use shoal_wire::NodeId;
 use shoal_wire::limits::{ADDRESSES_MAX, TEXT_BYTES_MAX};
 
@@ -15,7 +16,7 @@ use crate::RelayUrl;
 pub struct PeerAddress {
     /// Who. The transport proves it.
     pub node: NodeId,
-    /// Where; at least one of these or a relay to connect to.
+    /// Where. Without any of these and without a relay it has to be looked up.
     pub sockets: Vec<SocketAddr>,
     /// Where it can be reached when nothing goes there directly.
     pub relays: Vec<RelayUrl>,
@@ -25,7 +26,7 @@ pub struct PeerAddress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddressError {
-    /// Nothing separates the node from its place.
+    /// Nothing separates the node from its place, and it is no node alone.
     #[error("no '@' between the node and its address")]
     NoSeparator,
     /// The node is not written in 64 lower-case hex digits.
@@ -49,7 +50,10 @@ pub enum AddressError {
 
 impl fmt::Display for PeerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@", self.node)?;
+        write!(f, "{}", self.node)?;
+        if self.count() > 0 {
+            f.write_str("@")?;
+        }
         let sockets = self.sockets.iter().map(ToString::to_string);
         let relays = self.relays.iter().map(ToString::to_string);
         f.write_str(&sockets.chain(relays).collect::<Vec<_>>().join(","))
@@ -60,14 +64,17 @@ impl FromStr for PeerAddress {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (node, places) = text.split_once('@').ok_or(AddressError::NoSeparator)?;
         // Ids and digests have the same text form.
-        let node: shoal_base::Digest = node.parse().map_err(|_| AddressError::Node)?;
+        let node = |text: &str| text.parse().ok().map(|digest: Digest| NodeId(digest.0));
+        let Some((id, places)) = text.split_once('@') else {
+            return node(text).map(Self::nowhere).ok_or(AddressError::NoSeparator);
+        };
+        let node = node(id).ok_or(AddressError::Node)?;
         let got = places.split(',').count();
         if got > ADDRESSES_MAX {
             return Err(AddressError::Count { got, limit: ADDRESSES_MAX });
         }
-        let mut address = Self::nowhere(NodeId(node.0));
+        let mut address = Self::nowhere(node);
         for (index, place) in places.split(',').enumerate() {
             if !address.add(place) {
                 return Err(AddressError::Place { index });
@@ -168,8 +175,10 @@ mod tests {
         only.extend(&address);
         assert_eq!(only, address, "nothing twice");
         let id = "ab".repeat(32);
+        assert_eq!(id.parse(), Ok(PeerAddress::nowhere(address.node)));
+        assert_eq!(PeerAddress::nowhere(address.node).to_string(), id);
         let refused = [
-            (id.clone(), AddressError::NoSeparator),
+            (id[1..].to_owned(), AddressError::NoSeparator),
             (format!("{}@127.0.0.1:7", &id[1..]), AddressError::Node),
             (format!("{id}@127.0.0.1:7,localhost:8"), AddressError::Place { index: 1 }),
             (format!("{id}@"), AddressError::Place { index: 0 }),

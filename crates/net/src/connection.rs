@@ -5,18 +5,20 @@
 //! last.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use iroh::endpoint::{Connection as Quic, RecvStream, SendStream, VarInt};
 use shoal_wire::{BlobData, FaultCode, Frame, FrameKind, Hello, Message, NodeId, Version};
 use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::time::timeout;
 
 use crate::endpoint::Bounds;
 use crate::handshake::Greeted;
 use crate::limits::{
     BLOB_PIECE, BLOB_PROGRESS, BLOB_QUEUE, CONTROL_QUEUE, DECODE_QUEUE, PREFILL_QUEUE,
-    RECEIVED_BLOBS, RECEIVED_QUEUE, STREAMS, patience,
+    RECEIVED_BLOBS, RECEIVED_QUEUE, STREAMS, TURN_FOR, patience,
 };
 use crate::read::{Reading, lost};
 use crate::upload::Upload;
@@ -306,20 +308,45 @@ async fn write(
 ) {
     let progress = shared.bounds.progress;
     while let Some(bytes) = waiting.recv().await {
-        // Blobs go in small pieces, so that an answer waits for one of these at most.
-        let most = if kind == StreamKind::Blobs { BLOB_PIECE } else { usize::MAX };
-        for piece in bytes.chunks(most) {
-            match kind {
-                // Leases and signs of life cannot wait.
-                StreamKind::Control => shared.upload.count(piece.len()),
-                _ => shared.upload.wait(piece.len()).await,
+        let written = match kind {
+            StreamKind::Blobs => write_leaf(&shared, &mut stream, &bytes).await,
+            _ => {
+                match kind {
+                    // Leases and signs of life cannot wait.
+                    StreamKind::Control => shared.upload.count(bytes.len()),
+                    _ => shared.upload.wait(bytes.len()).await,
+                }
+                write_all(&mut stream, shared.peer, kind, &bytes, progress).await
             }
-            if let Err(error) = write_all(&mut stream, shared.peer, kind, piece, progress).await {
-                shared.fail(error);
-                return;
+        };
+        if let Err(error) = written {
+            return shared.fail(error);
+        }
+    }
+}
+
+/// Writes a leaf in small pieces, so that an answer waits for one of these at most. A receiver
+/// that takes them slowly does not keep others from their turn.
+async fn write_leaf(
+    shared: &Shared,
+    stream: &mut SendStream,
+    bytes: &[u8],
+) -> Result<(), NetError> {
+    let (progress, kind) = (shared.bounds.progress, StreamKind::Blobs);
+    let mut turn = shared.upload.turn().await;
+    for piece in bytes.chunks(BLOB_PIECE) {
+        shared.upload.wait(piece.len()).await;
+        let mut writing = pin!(write_all(stream, shared.peer, kind, piece, progress));
+        match timeout(TURN_FOR, &mut writing).await {
+            Ok(written) => written?,
+            Err(_) => {
+                turn = None;
+                writing.await?;
             }
         }
     }
+    drop(turn);
+    Ok(())
 }
 
 /// What reading needs.

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use iroh::endpoint::{
-    Connection as Quic, IdleTimeout, PortmapperConfig, QuicTransportConfig, VarInt, presets,
+    BindOpts, Connection as Quic, IdleTimeout, PortmapperConfig, QuicTransportConfig, VarInt,
+    presets,
 };
 use iroh::{
     EndpointAddr, NetReportConfig, PublicKey, RelayConfig, RelayMap, RelayMode, Watcher as _,
@@ -17,11 +18,11 @@ use shoal_wire::{CertificateChain, Hello, NodeId, Text, VersionRange};
 
 use crate::handshake::greet;
 use crate::limits::{
-    ALPN, CONNECTION_WINDOW, DISCOVERY_PORT, HANDSHAKE, IDLE, KEEP_ALIVE, PAYLOAD_BYTES_MAX,
-    PROGRESS, RELAY_FOR, RELAYS_MAX, STREAM_WINDOW, STREAMS,
+    ALPN, BIND_TRIES, CONNECTION_WINDOW, DISCOVERY_PORT, HANDSHAKE, IDLE, KEEP_ALIVE, LOOKUP,
+    PAYLOAD_BYTES_MAX, PROGRESS, RELAY_FOR, RELAYS_MAX, STREAM_WINDOW, STREAMS,
 };
 use crate::upload::Upload;
-use crate::{Connection, NetError, PeerAddress, RelayUrl, tls};
+use crate::{Connection, Discovery, NetError, PeerAddress, RelayUrl, tls};
 
 /// Name and version of the program, for people.
 const SOFTWARE: &str = concat!("shoal ", env!("CARGO_PKG_VERSION"));
@@ -50,13 +51,14 @@ impl fmt::Debug for SecretKey {
     }
 }
 
-/// How a node is on the network. Nothing is looked up or published, and nothing is relayed but by
-/// relays that are named here.
+/// How a node is on the network. Nothing is looked up or published unless it is said here, and
+/// nothing is relayed but by relays that are named here.
 #[derive(Clone, Debug)]
 pub struct EndpointConfig {
     /// Its key.
     pub key: SecretKey,
-    /// Where it listens; port 0 takes a free one.
+    /// Where it listens; port 0 takes a free one. `[::]` is all addresses of this machine, those of
+    /// IPv4 too, and those of IPv6 where there are any.
     pub listen: SocketAddr,
     /// Most bytes after a frame header.
     pub payload_bytes_max: u32,
@@ -67,6 +69,8 @@ pub struct EndpointConfig {
     /// Where others can meet it, and where it meets others. Those that others name and this node
     /// does not are not used.
     pub relays: Vec<RelayUrl>,
+    /// Whether and where it looks up keys, and is to be found by its own.
+    pub discovery: Option<Discovery>,
 }
 
 /// A relay that a node named.
@@ -91,6 +95,7 @@ impl EndpointConfig {
             progress: PROGRESS,
             upload_bytes_per_s: None,
             relays: Vec::new(),
+            discovery: None,
         }
     }
 }
@@ -100,6 +105,7 @@ impl EndpointConfig {
 pub struct Endpoint {
     inner: iroh::Endpoint,
     relays: Arc<[RelayUrl]>,
+    discovery: Option<Discovery>,
     hello: Arc<RwLock<Hello>>,
     bounds: Bounds,
     upload: Arc<Upload>,
@@ -145,30 +151,19 @@ impl Endpoint {
         if config.relays.len() > RELAYS_MAX {
             return Err(NetError::Relays { got: config.relays.len(), limit: RELAYS_MAX });
         }
-        let builder = iroh::Endpoint::builder(presets::Minimal)
-            .secret_key(config.key.0.clone())
-            .alpns(vec![ALPN.to_vec()])
-            .relay_mode(relay_mode(&config.relays))
-            .ca_tls_config(tls::authorities(&config.relays))
-            .net_report_config(net_report())
-            .clear_address_lookup()
-            .portmapper_config(PortmapperConfig::Disabled)
-            .transport_config(transport())
-            .clear_ip_transports()
-            .bind_addr(config.listen)
-            .map_err(|error| refuse(io::Error::other(error)))?;
-        let inner = builder.bind().await.map_err(|error| refuse(io::Error::other(error)))?;
+        let inner = bind(&config).await.map_err(refuse)?;
         let hello = Hello {
             versions: VersionRange::OURS,
             software: Text::try_new(SOFTWARE).expect("a short text"),
             certificate: None,
             revocation: 0,
         };
-        let EndpointConfig { payload_bytes_max, progress, upload_bytes_per_s, .. } = config;
+        let EndpointConfig { payload_bytes_max, progress, upload_bytes_per_s, discovery, .. } =
+            config;
         let hello = Arc::new(RwLock::new(hello));
         let upload = Arc::new(Upload::new(upload_bytes_per_s));
         let (bounds, relays) = (Bounds { payload_bytes_max, progress }, config.relays.into());
-        let endpoint = Self { inner, relays, hello, bounds, upload };
+        let endpoint = Self { inner, relays, discovery, hello, bounds, upload };
         if !endpoint.relays.is_empty() {
             // A relay that is away is no reason not to start; whoever asks is told.
             let _ = tokio::time::timeout(RELAY_FOR, endpoint.inner.online()).await;
@@ -216,6 +211,12 @@ impl Endpoint {
         sockets
     }
 
+    /// The port it listens on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.inner.bound_sockets().first().map_or(0, SocketAddr::port)
+    }
+
     /// What is said first on connections from now on: the certificate, and the highest revocation
     /// that was seen.
     pub fn introduce(&self, certificate: Option<CertificateChain>, revocation: u64) {
@@ -236,15 +237,28 @@ impl Endpoint {
         let place = to.sockets.iter().fold(EndpointAddr::new(key), |a, s| a.with_ip_addr(*s));
         let common = to.relays.iter().filter(|relay| self.relays.contains(relay));
         let place = common.fold(place, |a, relay| a.with_relay_url(relay.inner().clone()));
-        if place.is_empty() {
+        if place.is_empty() && self.discovery.is_none() {
             return Err(NetError::NoWay { peer, has_relay: !to.relays.is_empty() });
         }
-        let quic = match tokio::time::timeout(HANDSHAKE, self.inner.connect(place, ALPN)).await {
+        let time = self.connect_for();
+        let quic = match tokio::time::timeout(time, self.inner.connect(place, ALPN)).await {
             Ok(Ok(quic)) => quic,
             Ok(Err(error)) => return Err(refuse(io::Error::other(error))),
             Err(_) => return Err(refuse(io::ErrorKind::TimedOut.into())),
         };
         self.greet(quic).await
+    }
+
+    /// Whether and where it looks up keys.
+    #[must_use]
+    pub fn discovery(&self) -> Option<&Discovery> {
+        self.discovery.as_ref()
+    }
+
+    /// How long connecting may take, without the first words.
+    #[must_use]
+    pub fn connect_for(&self) -> Duration {
+        HANDSHAKE + if self.discovery.is_some() { LOOKUP } else { Duration::ZERO }
     }
 
     /// The next peer that wants to connect; `None` once this end is closed.
@@ -277,6 +291,52 @@ impl Endpoint {
             }
         }
     }
+}
+
+/// Binds the sockets.
+async fn bind(config: &EndpointConfig) -> io::Result<iroh::Endpoint> {
+    let SocketAddr::V6(all) = config.listen else {
+        return bind_to(config, &[config.listen]).await;
+    };
+    if !all.ip().is_unspecified() {
+        return bind_to(config, &[config.listen]).await;
+    }
+    let mut tries = 0;
+    loop {
+        // Both have the same port, which somebody else may take meanwhile.
+        let port = match all.port() {
+            0 => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?.local_addr()?.port(),
+            port => port,
+        };
+        let both = [(IpAddr::from(Ipv4Addr::UNSPECIFIED), port), (IpAddr::V6(*all.ip()), port)];
+        let bound = bind_to(config, &both.map(SocketAddr::from)).await;
+        tries += 1;
+        if bound.is_ok() || all.port() != 0 || tries >= BIND_TRIES {
+            return bound;
+        }
+    }
+}
+
+async fn bind_to(config: &EndpointConfig, sockets: &[SocketAddr]) -> io::Result<iroh::Endpoint> {
+    let mut builder = iroh::Endpoint::builder(presets::Minimal)
+        .secret_key(config.key.0.clone())
+        .alpns(vec![ALPN.to_vec()])
+        .relay_mode(relay_mode(&config.relays))
+        .ca_tls_config(tls::authorities(&config.relays))
+        .net_report_config(net_report())
+        .clear_address_lookup()
+        .portmapper_config(PortmapperConfig::Disabled)
+        .transport_config(transport())
+        .clear_ip_transports();
+    if let Some(discovery) = &config.discovery {
+        builder = builder.address_lookup(discovery.lookup(&config.relays));
+    }
+    for (index, socket) in sockets.iter().enumerate() {
+        // A machine may have no IPv6.
+        let options = BindOpts::default().set_is_required(index == 0);
+        builder = builder.bind_addr_with_opts(*socket, options).map_err(io::Error::other)?;
+    }
+    builder.bind().await.map_err(io::Error::other)
 }
 
 fn relay_mode(relays: &[RelayUrl]) -> RelayMode {

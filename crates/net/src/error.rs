@@ -39,7 +39,7 @@ pub enum NetError {
     #[error(
         "no way to {peer} is known{}",
         if *has_relay { ": it is behind a relay that this node does not use, see --relay" }
-        else { "" }
+        else { ", and keys are looked up with --public only" }
     )]
     NoWay {
         /// Who.

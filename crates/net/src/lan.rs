@@ -3,10 +3,10 @@
 //! Nothing but a key goes out, and only while an [`Announcement`] lives. Whoever announces takes a
 //! key for that purpose alone, so that nobody recognizes a node by it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::{Duration, Instant};
 
-use mdns_sd::{IfKind, ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo};
+use mdns_sd::{IfKind, ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent, ServiceInfo};
 use shoal_base::Digest;
 use shoal_wire::NodeId;
 use shoal_wire::limits::ADDRESSES_MAX;
@@ -33,11 +33,12 @@ impl std::fmt::Debug for Announcement {
 }
 
 impl Announcement {
-    /// Announces that `node` listens on `port` at the IPv4 addresses of this machine.
+    /// Announces that `node` listens on `port` at the addresses of this machine, those of IPv4 alone
+    /// unless it listens on all.
     ///
     /// # Errors
     /// There is no multicast here.
-    pub fn start(node: NodeId, port: u16) -> Result<Self, NetError> {
+    pub fn start(node: NodeId, port: u16, with_ipv6: bool) -> Result<Self, NetError> {
         let daemon = daemon()?;
         let text = node.to_string();
         let (first, second) = text.split_at(text.len() / 2);
@@ -46,7 +47,7 @@ impl Announcement {
         let mut info = ServiceInfo::new(SERVICE, first, &host, "", port, &none[..])
             .map_err(refuse)?
             .enable_addr_auto();
-        info.set_interfaces(vec![IfKind::IPv4]);
+        info.set_interfaces(vec![if with_ipv6 { IfKind::All } else { IfKind::IPv4 }]);
         let name = info.get_fullname().to_owned();
         daemon.register(info).map_err(refuse)?;
         Ok(Self { daemon, name })
@@ -97,9 +98,7 @@ pub fn find(wait: Duration, rest: Duration, limit: usize) -> Result<Vec<PeerAddr
 }
 
 fn daemon() -> Result<ServiceDaemon, NetError> {
-    let daemon = ServiceDaemon::new().map_err(refuse)?;
-    daemon.disable_interface(IfKind::IPv6).map_err(refuse)?;
-    Ok(daemon)
+    ServiceDaemon::new().map_err(refuse)
 }
 
 fn refuse(error: mdns_sd::Error) -> NetError {
@@ -110,15 +109,23 @@ fn refuse(error: mdns_sd::Error) -> NetError {
 fn address(service: &ResolvedService) -> Option<PeerAddress> {
     let first = service.fullname.strip_suffix(SERVICE)?.strip_suffix('.')?;
     let node: Digest = format!("{first}{}", service.host.strip_suffix(HOST)?).parse().ok()?;
-    let is_usable = |ip: &IpAddr| ip.is_ipv4() && !ip.is_multicast() && !ip.is_unspecified();
-    let mut places: Vec<IpAddr> =
-        service.addresses.iter().map(mdns_sd::ScopedIp::to_ip_addr).filter(is_usable).collect();
-    places.sort_by_key(|ip| (ip.is_loopback(), *ip));
-    places.truncate(ADDRESSES_MAX);
-    let sockets: Vec<SocketAddr> =
-        places.into_iter().map(|ip| SocketAddr::new(ip, service.port)).collect();
+    let places = service.addresses.iter().map(|ip| socket(ip, service.port));
+    let is_usable = |ip: IpAddr| !ip.is_multicast() && !ip.is_unspecified();
+    let mut sockets: Vec<SocketAddr> = places.filter(|socket| is_usable(socket.ip())).collect();
+    sockets.sort_by_key(|socket| (socket.ip().is_loopback(), *socket));
+    sockets.truncate(ADDRESSES_MAX);
     let is_somewhere = service.port > 0 && !sockets.is_empty();
     is_somewhere.then_some(PeerAddress { node: NodeId(node.0), sockets, relays: Vec::new() })
+}
+
+/// An address that means something on one link only comes with the link.
+fn socket(ip: &ScopedIp, port: u16) -> SocketAddr {
+    match ip {
+        ScopedIp::V6(scoped) if scoped.addr().is_unicast_link_local() => {
+            SocketAddrV6::new(*scoped.addr(), port, 0, scoped.scope_id().index).into()
+        }
+        other => SocketAddr::new(other.to_ip_addr(), port),
+    }
 }
 
 #[cfg(test)]
@@ -129,7 +136,7 @@ mod tests {
     #[test]
     fn what_is_announced_on_the_local_network_is_found_and_then_no_longer() {
         let node = SecretKey::new(&[7; 32]).id();
-        let announced = Announcement::start(node, 4711).expect("multicast");
+        let announced = Announcement::start(node, 4711, true).expect("multicast");
         let is_there = || {
             let found = find(Duration::from_secs(5), Duration::from_secs(1), 16);
             found.expect("multicast").into_iter().find(|peer| peer.node == node)

@@ -11,6 +11,7 @@
 
 mod address;
 mod connection;
+mod discovery;
 mod endpoint;
 mod error;
 mod handshake;
@@ -26,6 +27,7 @@ mod write;
 
 pub use address::{AddressError, PeerAddress};
 pub use connection::{Connection, Incoming, Receiver, Sender, StreamKind};
+pub use discovery::Discovery;
 pub use endpoint::{Arrival, Endpoint, EndpointConfig, RelayState, SecretKey};
 pub use error::NetError;
 pub use nat::{NatKind, NatReport, nat_kind};

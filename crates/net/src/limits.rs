@@ -10,6 +10,8 @@ pub const STREAMS: u32 = 4;
 
 /// From the first packet to the agreed version.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
+/// What connecting may take longer where keys are looked up: entering the DHT and asking around.
+pub const LOOKUP: Duration = Duration::from_secs(20);
 /// How long the beginning of a message may take, from its first byte to the last of its envelope
 /// or header; and what each longer message gets on top of its bytes.
 pub const PROGRESS: Duration = Duration::from_secs(5);
@@ -39,6 +41,13 @@ pub const BLOB_PIECE: usize = 16 << 10;
 pub const RECEIVED_QUEUE: usize = 16;
 /// Leaves of blobs that were read and wait to be taken.
 pub const RECEIVED_BLOBS: usize = 2;
+/// With a bound on what is sent: in what time the leaves that travel at once arrive, far below
+/// what a receiver waits for one.
+pub const LEAVES_OVER: Duration = Duration::from_secs(10);
+/// A leaf whose receiver takes a piece no faster than in this time gives its turn away.
+pub const TURN_FOR: Duration = Duration::from_secs(1);
+/// Least bound on what is sent, in bytes per second: with less no leaf arrives in time.
+pub const UPLOAD_BYTES_PER_S_MIN: u64 = RATE_MIN;
 /// Connections that are being set up at once.
 pub const ACCEPTING_MAX: usize = 64;
 
@@ -46,8 +55,8 @@ pub const ACCEPTING_MAX: usize = 64;
 pub const RELAYS_MAX: usize = 2;
 /// How long a node that starts waits for a relay before it goes on without.
 pub const RELAY_FOR: Duration = Duration::from_secs(5);
-/// How often a relay looks for free ports that lie side by side.
-pub const RELAY_BIND_TRIES: usize = 16;
+/// How often free ports are looked for that belong together.
+pub const BIND_TRIES: usize = 16;
 /// Where a relay with a certificate says how a node looks from outside, by custom.
 pub const DISCOVERY_PORT: u16 = 7842;
 /// How long such an answer may take.

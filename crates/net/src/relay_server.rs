@@ -14,7 +14,7 @@ use iroh_relay::server::{
 };
 use shoal_wire::NodeId;
 
-use crate::limits::RELAY_BIND_TRIES;
+use crate::limits::BIND_TRIES;
 use crate::{NetError, RelayUrl, tls};
 
 /// How a relay runs.
@@ -105,7 +105,7 @@ impl RelayServer {
             refused: AtomicUsize::new(0),
         });
         // Three free ports, two of them side by side: a few tries when any will do.
-        let tries = if options.listen.port() == 0 { RELAY_BIND_TRIES } else { 1 };
+        let tries = if options.listen.port() == 0 { BIND_TRIES } else { 1 };
         let mut failure = io::Error::from(io::ErrorKind::AddrInUse);
         for _ in 0..tries {
             match Self::bind(options, Arc::clone(&door)).await {

@@ -1,9 +1,16 @@
 //! How much a node sends at most: what its owner allows, over all connections together.
+//!
+//! Leaves of blobs also take turns: of all that wait, only so many travel at once as arrive in a
+//! time that their receivers wait for each. Without a bound nobody waits for a turn.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use shoal_wire::limits::LEAF_BYTES;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until};
+
+use crate::limits::LEAVES_OVER;
 
 /// What may be sent at once after a pause.
 const BURST: Duration = Duration::from_millis(50);
@@ -14,12 +21,22 @@ pub(crate) struct Upload {
     bytes_per_s: Option<u64>,
     /// When all that was sent will have had its time.
     paid_until: Mutex<Option<Instant>>,
+    /// Leaves that may set out.
+    turns: Semaphore,
 }
 
 impl Upload {
     /// `None`: no bound.
     pub(crate) fn new(bytes_per_s: Option<u64>) -> Self {
-        Self { bytes_per_s, paid_until: Mutex::new(None) }
+        let turns = bytes_per_s.map_or(0, turns);
+        Self { bytes_per_s, paid_until: Mutex::new(None), turns: Semaphore::new(turns) }
+    }
+
+    /// Waits until a leaf may set out. It is on its way as long as what comes back lives; nothing
+    /// does without a bound.
+    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.bytes_per_s?;
+        Some(self.turns.acquire().await.expect("nobody closes it"))
     }
 
     /// Counts bytes that cannot wait: others wait for longer.
@@ -46,9 +63,35 @@ impl Upload {
     }
 }
 
+/// Leaves that travel at once at this rate.
+fn turns(bytes_per_s: u64) -> usize {
+    let leaves = bytes_per_s.saturating_mul(LEAVES_OVER.as_secs()) / LEAF_BYTES;
+    usize::try_from(leaves).unwrap_or(Semaphore::MAX_PERMITS).clamp(1, Semaphore::MAX_PERMITS)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
     use super::*;
+
+    #[test]
+    fn leaves_take_turns_where_there_is_a_bound() {
+        fn is_ready(upload: &Upload) -> bool {
+            let mut context = Context::from_waker(Waker::noop());
+            matches!(pin!(upload.turn()).poll(&mut context), Poll::Ready(_))
+        }
+        let slow = Upload::new(Some(LEAF_BYTES / 100));
+        let turn = slow.turns.try_acquire().expect("one at least");
+        assert!(!is_ready(&slow));
+        drop(turn);
+        assert!(is_ready(&slow));
+        assert_eq!(turns(2 * LEAF_BYTES), 20);
+        assert_eq!(turns(u64::MAX), Semaphore::MAX_PERMITS);
+        let free = Upload::new(None);
+        assert!(is_ready(&free) && is_ready(&free));
+    }
 
     #[test]
     fn bytes_go_no_faster_than_allowed() {

@@ -1,16 +1,16 @@
 //! Where nodes are: what the owner said, and what nodes said about themselves.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use shoal_net::PeerAddress;
-use shoal_swarm::{MemberChange, MemberError, Members, Moment, NodeKey, Random};
+use shoal_swarm::{MemberChange, MemberError, Members, Moment, NodeKey, Random, verify};
 use shoal_wire::limits::LINKS_MAX;
 use shoal_wire::{
     CertificateChain, Coordinate, Descriptor, Link, List, MemberState, MembersQuery, MembersReply,
     NodeId, Offer, RingId, Signed, Text,
 };
 
+use crate::chance::wall;
 use crate::limits::{ANNOUNCE_AHEAD, ANNOUNCE_SOON, ROUTES_MAX};
 
 /// The addresses of peers, and who may come in.
@@ -24,6 +24,8 @@ pub(crate) struct Book {
     /// Named in the route of a lease: may send frames.
     routes: VecDeque<(RingId, Vec<NodeId>)>,
     sequence: u64,
+    /// Whether something was heard that this node's key signed and this node did not say.
+    has_twin: bool,
     announce_at: Moment,
     /// Until when what was said out of turn is paid for.
     spoke_until: Moment,
@@ -43,15 +45,15 @@ pub(crate) struct About {
 
 impl Book {
     pub(crate) fn new(key: NodeKey, heads: Vec<NodeId>) -> Self {
-        // Numbers have to rise over restarts; only the wall clock does.
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             key,
             members: Members::default(),
             known: BTreeMap::new(),
             heads,
             routes: VecDeque::new(),
-            sequence: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            // Numbers have to rise over restarts; only the wall clock does.
+            sequence: u64::try_from(wall().as_millis()).unwrap_or(u64::MAX),
+            has_twin: false,
             announce_at: Moment(0),
             spoke_until: Moment(0),
         }
@@ -173,10 +175,26 @@ impl Book {
         now: Moment,
     ) -> Result<bool, MemberError> {
         if signed.body.node == self.key.id() {
+            self.meet_twin(&signed);
             return Ok(false);
         }
         let change = self.members.learn(signed, now)?;
         Ok(change != MemberChange::Nothing)
+    }
+
+    /// What was signed with this node's key: by itself, or by a copy of its folder, or by itself
+    /// before its clock was set back. Others take the highest number, so this node goes beyond it.
+    fn meet_twin(&mut self, signed: &Signed<Descriptor>) {
+        let sequence = signed.body.sequence;
+        if sequence > self.sequence && signed.signer == self.key.id() && verify(signed).is_ok() {
+            self.has_twin = true;
+            self.sequence = sequence;
+        }
+    }
+
+    /// Whether another process uses this node's key, or did so lately.
+    pub(crate) fn has_twin(&self) -> bool {
+        self.has_twin
     }
 
     pub(crate) fn answer(&self, query: MembersQuery, random: &mut dyn Random) -> MembersReply {

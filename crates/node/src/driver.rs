@@ -29,6 +29,7 @@ use crate::layers::{Layers, LayersEvent};
 use crate::limits::{TICK, TICK_IDLE};
 use crate::links::Links;
 use crate::membership::Membership;
+use crate::owner::RestReason;
 use crate::peers::{NetEvent, Outgoing, Peers, Unsent};
 use crate::speed::Speed;
 use crate::way::Way;
@@ -94,6 +95,8 @@ pub(crate) struct Driver {
     memory_free_bytes: u64,
     /// Whether others are to count on this node.
     state: MemberState,
+    /// Why this node does not compute for others now.
+    rests: Vec<RestReason>,
     /// What was last said of the layers here.
     offered: Vec<Offer>,
     slots: BTreeMap<RingId, Slot>,
@@ -131,6 +134,7 @@ impl Driver {
             speeds: BTreeMap::new(),
             memory_free_bytes: 0,
             state: MemberState::Active,
+            rests: Vec::new(),
             offered: Vec::new(),
             slots: BTreeMap::new(),
             plan_at: Moment(0),

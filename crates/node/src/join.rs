@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use shoal_net::{Connection, Endpoint, EndpointConfig, Incoming, PeerAddress, RelayUrl, SecretKey};
+use shoal_net::{
+    Connection, Discovery, Endpoint, EndpointConfig, Incoming, PeerAddress, RelayUrl, SecretKey,
+};
 use shoal_store::NodeFolder;
 use shoal_swarm::{Gate, Issuer, JoinError, NodeKey, own_certificate, verify};
 use shoal_wire::limits::{ADDRESSES_MAX, TEXT_BYTES_MAX};
@@ -54,7 +56,7 @@ pub fn create_swarm(folder: &NodeFolder, name: &str) -> Result<Joined, NodeError
 }
 
 /// Joins a swarm with a ticket. Asks the member that signed it, and nobody else; over a relay that
-/// is among `relays` if there is no other way.
+/// is among `relays` if there is no other way, and after a look into the DHT if `discovery` says so.
 ///
 /// # Errors
 /// The folder is in a swarm already, the text is no ticket, or why the member refused.
@@ -64,6 +66,7 @@ pub fn join_swarm(
     name: &str,
     listen: SocketAddr,
     relays: &[RelayUrl],
+    discovery: Option<Discovery>,
 ) -> Result<Joined, NodeError> {
     let name = name_of(name)?;
     check_free(folder)?;
@@ -74,11 +77,12 @@ pub fn join_swarm(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let exchange = async {
         let config = EndpointConfig::new(SecretKey::new(&secret), listen);
-        let config = EndpointConfig { relays: relays.to_vec(), ..config };
+        let config = EndpointConfig { relays: relays.to_vec(), discovery, ..config };
         let endpoint = Endpoint::bind(config).await?;
-        let asked = tokio::time::timeout(JOIN_FOR, ask(&endpoint, &inviter, &ticket)).await;
+        let limit = JOIN_FOR.max(endpoint.connect_for());
+        let asked = tokio::time::timeout(limit, ask(&endpoint, &inviter, &ticket)).await;
         endpoint.close().await;
-        asked.unwrap_or(Err(NodeError::Silent { limit: JOIN_FOR }))
+        asked.unwrap_or(Err(NodeError::Silent { limit }))
     };
     let reply = runtime.block_on(exchange)?;
     let mut gate = Gate::new(ticket.body.swarm);

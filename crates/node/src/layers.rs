@@ -16,13 +16,13 @@ use shoal_model::package::{BlobKind, Manifest};
 use shoal_net::PeerAddress;
 use shoal_store::StoreError;
 use shoal_swarm::{
-    Fetch, FetchEffect, FetchEvent, FetchFailure, Moment, PeerFetch, StoreOutcome, Uploads,
-    WantedBlob,
+    Fetch, FetchEffect, FetchEvent, FetchFailure, Moment, PeerFetch, StoreOutcome, UploadEvent,
+    Uploads, WantedBlob,
 };
 use shoal_wire::{BlobData, BlobLeaves, LayerRange, LeafSet, NodeId, PrepareStatus};
 
 use crate::NodeError;
-use crate::limits::{MANIFEST_BYTES_MAX, ORDERS_MAX, PROGRESS_EVERY};
+use crate::limits::{ADMITTING_MAX, MANIFEST_BYTES_MAX, ORDERS_MAX, PROGRESS_EVERY};
 pub(crate) use disk::{DiskJob, start as start_disk};
 pub(crate) use prepare::{Prepares, status as prepare_status};
 
@@ -93,6 +93,10 @@ pub(crate) struct Begun {
 /// What the disk did.
 #[derive(Debug)]
 pub(crate) enum DiskDone {
+    Admitted {
+        event: UploadEvent,
+        is_allowed: bool,
+    },
     Looked {
         blob: Digest,
         found: Option<Box<BlobLeaves>>,
@@ -139,11 +143,10 @@ pub(crate) enum LayersEvent {
     Fetch(Box<Order>),
     Cancel(u64),
     Disk(DiskDone),
-    /// A leaf was handed to the network, or was not.
+    /// A leaf was handed to the network.
     Served {
         to: NodeId,
         blob: Digest,
-        bytes: Option<u64>,
     },
     /// How far the layers are that a head asked for.
     Prepared(PrepareStatus),
@@ -172,6 +175,8 @@ pub(crate) struct Layers {
     /// `None` without a store.
     disk: Option<Sender<DiskJob>>,
     pub(crate) uploads: Uploads,
+    /// Questions of members who may have some packages only, while the disk looks.
+    admitting: BTreeMap<NodeId, usize>,
     pub(crate) prepares: Prepares,
     current: Option<Current>,
     waiting: VecDeque<Order>,
@@ -180,14 +185,42 @@ pub(crate) struct Layers {
 }
 
 impl Layers {
-    pub(crate) fn new(disk: Option<Sender<DiskJob>>, uploads: Uploads, prepares: Prepares) -> Self {
+    pub(crate) fn new(disk: Option<Sender<DiskJob>>, prepares: Prepares) -> Self {
         let (waiting, owed) = (VecDeque::new(), BTreeMap::new());
-        Self { disk, uploads, prepares, current: None, waiting, owed }
+        let (uploads, admitting) = (Uploads::default(), BTreeMap::new());
+        Self { disk, uploads, admitting, prepares, current: None, waiting, owed }
     }
 
     /// Tells the disk. Says whether there is one.
     pub(crate) fn job(&self, job: DiskJob) -> bool {
         self.disk.as_ref().is_some_and(|disk| disk.send(job).is_ok())
+    }
+
+    /// Has the disk look whether somebody may ask for a blob. Says whether there was room.
+    pub(crate) fn admit(&mut self, from: NodeId, event: UploadEvent, models: &[PackageId]) -> bool {
+        let waiting = self.admitting.entry(from).or_default();
+        if *waiting >= ADMITTING_MAX {
+            return false;
+        }
+        *waiting += 1;
+        // Without a disk nothing is here, and nobody gets as far as this.
+        self.job(DiskJob::Admit { event, models: models.to_vec() });
+        true
+    }
+
+    /// The disk has looked.
+    pub(crate) fn admitted(&mut self, from: NodeId) {
+        if let Some(waiting) = self.admitting.get_mut(&from) {
+            *waiting -= 1;
+            if *waiting == 0 {
+                self.admitting.remove(&from);
+            }
+        }
+    }
+
+    /// Whether there is a disk.
+    pub(crate) fn has_disk(&self) -> bool {
+        self.disk.is_some()
     }
 
     /// Takes an order. The caller writes down where its peers are.

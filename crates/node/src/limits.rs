@@ -76,5 +76,9 @@ pub(crate) const ORDERS_MAX: usize = 16;
 pub(crate) const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 /// Digests of leaves that are kept in memory, for blobs that peers ask about.
 pub(crate) const LEAVES_KEPT_MAX: usize = 1 << 17;
+/// Packages whose lists of blobs are kept in memory, for members who may have some packages only.
+pub(crate) const PARTS_KEPT_MAX: usize = 64;
+/// Questions of one such member that wait for the disk to say whether they may be asked.
+pub(crate) const ADMITTING_MAX: usize = 64;
 /// Ranges of layers that are being prepared for heads at once.
 pub(crate) const PREPARES_MAX: usize = 4;

@@ -11,7 +11,7 @@ use shoal_wire::{LayerRange, NodeId, SwarmRole};
 use crate::driver::{Command, Driver};
 use crate::limits::ASK_FOR;
 use crate::node::{shape, want};
-use crate::{NoPlan, Node, NodeError, SwarmView};
+use crate::{NoPlan, Node, NodeError, RestReason, SwarmView};
 
 /// How often it is looked whether a node that leaves is still needed.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -86,6 +86,24 @@ impl Node {
     /// The node has stopped.
     pub fn set_memory_free(&self, bytes: u64) -> Result<(), NodeError> {
         self.ask(move |driver| driver.set_memory_free(bytes))
+    }
+
+    /// Everybody there is a connection to now, and whether packets go over a relay.
+    ///
+    /// # Errors
+    /// The node has stopped.
+    pub fn ways(&self) -> Result<Vec<(NodeId, bool)>, NodeError> {
+        self.ask(|driver| driver.ways())
+    }
+
+    /// Computes nothing for others from now on, for these reasons; with none of them it does again.
+    /// Those who use this node have `drain` to move; nobody waits for them here.
+    ///
+    /// # Errors
+    /// The node has stopped.
+    pub fn rest(&self, reasons: &[RestReason], drain: Duration) -> Result<(), NodeError> {
+        let reasons = reasons.to_vec();
+        self.ask(move |driver| driver.rest(reasons, drain))
     }
 
     /// Leaves in order: takes nothing new, waits until the heads that use this node have moved, at

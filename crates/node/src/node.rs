@@ -12,11 +12,11 @@ use shoal_base::PackageId;
 use shoal_engine::{Head, Intake, LoadError, Stage};
 use shoal_kernels::{Isa, Kernels};
 use shoal_model::package::{BlobKind, Package};
-use shoal_net::{Endpoint, EndpointConfig, PeerAddress, RelayState, RelayUrl, SecretKey};
-use shoal_store::{NodeFolder, Store};
-use shoal_swarm::{
-    HeadPolicy, ModelShape, Moment, NodeKey, Speculation, StageConfig, Uploads, Want,
+use shoal_net::{
+    Discovery, Endpoint, EndpointConfig, PeerAddress, RelayState, RelayUrl, SecretKey,
 };
+use shoal_store::{NodeFolder, Store};
+use shoal_swarm::{HeadPolicy, ModelShape, NodeKey, Speculation, StageConfig, Want};
 use shoal_wire::{LayerRange, NodeId, RingId, WireError};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -58,6 +58,8 @@ pub struct NodeConfig {
     pub upload_bytes_per_s: Option<u64>,
     /// Relays where others meet this node; nothing is relayed by others than these.
     pub relays: Vec<RelayUrl>,
+    /// Whether and where keys are looked up, and this node is to be found by its own.
+    pub discovery: Option<Discovery>,
     /// How to serve layers that a head asks this node to prepare; `None` refuses.
     pub prepare: Option<PrepareOptions>,
 }
@@ -85,6 +87,7 @@ impl NodeConfig {
             store: None,
             upload_bytes_per_s: None,
             relays: Vec::new(),
+            discovery: None,
             prepare: None,
         }
     }
@@ -184,13 +187,14 @@ impl Node {
         store: Option<Store>,
         upload_bytes_per_s: Option<u64>,
         relays: Vec<RelayUrl>,
+        discovery: Option<Discovery>,
     ) -> Result<Self, NodeError> {
         let state = State::read(&folder)?.ok_or(NodeError::NoMember)?;
         let secret = folder.secret()?;
         // A head has its share of the caches, as others want theirs.
         let stage = StageConfig::default();
         let config = NodeConfig::new(secret, listen);
-        let config = NodeConfig { stage, store, upload_bytes_per_s, relays, ..config };
+        let config = NodeConfig { stage, store, upload_bytes_per_s, relays, discovery, ..config };
         Self::begin(config, Some((folder, state)))
     }
 
@@ -213,7 +217,8 @@ impl Node {
         };
         let upload_bytes_per_s = config.upload_bytes_per_s;
         let endpoint = EndpointConfig::new(secret, config.listen);
-        let endpoint = EndpointConfig { upload_bytes_per_s, relays: config.relays, ..endpoint };
+        let (relays, discovery) = (config.relays, config.discovery);
+        let endpoint = EndpointConfig { upload_bytes_per_s, relays, discovery, ..endpoint };
         let endpoint = Endpoint::bind(endpoint);
         let endpoint = runtime.block_on(endpoint)?;
         let address = endpoint.address();
@@ -234,8 +239,7 @@ impl Node {
         };
         let prepares = Prepares::new(config.store.clone().zip(config.prepare));
         let disk = config.store.map(|store| start_disk(store, tell)).transpose()?;
-        let uploads = Uploads::new(config.upload_bytes_per_s, Moment(0));
-        let layers = Layers::new(disk, uploads, prepares);
+        let layers = Layers::new(disk, prepares);
         let stage = shoal_swarm::Stage::new(address.node, config.stage);
         let driver = Driver::new(book, peers, member, stage, jobs, layers, commands.clone());
         runtime.spawn(driver.run(received, arrived));

@@ -12,8 +12,8 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use shoal_net::{
-    Arrival, Connection, Endpoint, EndpointConfig, Incoming, NetError, PeerAddress, Receiver,
-    SecretKey, Sender, lan,
+    Arrival, Connection, Discovery, Endpoint, EndpointConfig, Incoming, NetError, PeerAddress,
+    Receiver, SecretKey, Sender, lan,
 };
 use shoal_swarm::Random as _;
 use shoal_wire::limits::PAIRING_BYTES_MAX;
@@ -131,14 +131,15 @@ impl Pairing {
     ///
     /// # Errors
     /// The socket cannot be had.
-    pub fn open(listen: SocketAddr) -> Result<Self, PairingError> {
+    pub fn open(listen: SocketAddr, discovery: Option<Discovery>) -> Result<Self, PairingError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let key = secret();
-        let endpoint = runtime.block_on(Endpoint::bind(EndpointConfig::new(key, listen)))?;
-        let port = endpoint.sockets().first().map_or(0, SocketAddr::port);
+        let config = EndpointConfig { discovery, ..EndpointConfig::new(key, listen) };
+        let endpoint = runtime.block_on(Endpoint::bind(config))?;
+        let port = endpoint.port();
         // Who listens on this machine alone is not to be found by others.
         let announced = (!listen.ip().is_loopback())
-            .then(|| lan::Announcement::start(endpoint.node(), port))
+            .then(|| lan::Announcement::start(endpoint.node(), port, listen.is_ipv6()))
             .transpose();
         let (announced, unheard) = match announced {
             Ok(announced) => (announced, None),
@@ -213,7 +214,7 @@ impl Pairing {
 }
 
 /// Finds an invitation that this code is for, on the local network or at a place, and gets its
-/// ticket.
+/// ticket. A place that is a key alone is looked up if `discovery` says so.
 ///
 /// # Errors
 /// Nobody invites, or nobody with this code.
@@ -221,6 +222,7 @@ pub fn pair(
     code: PairingCode,
     at: Option<PeerAddress>,
     listen: SocketAddr,
+    discovery: Option<Discovery>,
 ) -> Result<String, PairingError> {
     let places = match at {
         Some(place) => vec![place],
@@ -228,11 +230,13 @@ pub fn pair(
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let endpoint = Endpoint::bind(EndpointConfig::new(secret(), listen)).await?;
+        let config = EndpointConfig { discovery, ..EndpointConfig::new(secret(), listen) };
+        let endpoint = Endpoint::bind(config).await?;
+        let time = EXCHANGE_FOR.max(endpoint.connect_for());
         let mut outcome = Err(PairingError::NobodyFound);
         for place in places {
             let asked = ask(&endpoint, &place, code);
-            let answer = tokio::time::timeout(EXCHANGE_FOR, asked).await;
+            let answer = tokio::time::timeout(time, asked).await;
             let answer = answer.unwrap_or(Err(PairingError::Protocol(place.node)));
             let is_over = answer.is_ok();
             // A wrong code says more than a stranger that does not answer.
@@ -248,10 +252,11 @@ pub fn pair(
     })
 }
 
-/// Whether somebody invites on the local network. Asks it, and nobody else, for some seconds.
+/// Whether somebody invites on the local network, as soon as somebody does. Asks it and nobody
+/// else, ever more rarely, for so long.
 #[must_use]
-pub fn is_invited() -> bool {
-    lan::find(FIND_FOR, FIND_REST, 1).is_ok_and(|found| !found.is_empty())
+pub fn is_invited(within: Duration) -> bool {
+    lan::find(within, FIND_REST, 1).is_ok_and(|found| !found.is_empty())
 }
 
 fn secret() -> SecretKey {

@@ -101,6 +101,7 @@ impl Peers {
         peer.pending.push_back(what);
         match (peer.effort, address) {
             (Effort::None | Effort::WaitsUntil(_), Some(address)) => self.dial(address),
+            (Effort::None, None) if self.looks_up() => self.dial(PeerAddress::nowhere(to)),
             (Effort::None, None) => peer.effort = Effort::WaitsUntil(now + ADDRESS_WAIT),
             _ => {}
         }
@@ -212,6 +213,16 @@ impl Peers {
     /// The relays of this node.
     pub(crate) fn relays(&self) -> Vec<RelayState> {
         self.endpoint.relays()
+    }
+
+    /// Whether nodes without a place are looked up.
+    pub(crate) fn looks_up(&self) -> bool {
+        self.endpoint.discovery().is_some()
+    }
+
+    /// Whether this node's key leads to it.
+    pub(crate) fn is_published(&self) -> bool {
+        self.endpoint.discovery().is_some_and(|discovery| discovery.is_published)
     }
 
     /// Whether packets to a peer go over a relay at present, if there is a connection.

@@ -7,6 +7,8 @@ use shoal_base::PackageId;
 use shoal_net::RelayState;
 use shoal_wire::{LayerRange, MemberState, NodeId, SwarmRole};
 
+use crate::RestReason;
+
 /// A swarm as one of its members sees it.
 #[derive(Clone, Debug)]
 pub struct SwarmView {
@@ -26,12 +28,18 @@ pub struct SwarmView {
     pub revocation: u64,
     /// Where it listens.
     pub sockets: Vec<SocketAddr>,
+    /// Whether another process uses its key, or did so lately.
+    pub has_twin: bool,
+    /// Whether its key leads to its addresses, for everybody.
+    pub is_published: bool,
     /// Relays it named.
     pub relays: Vec<RelayState>,
     /// Everybody it knows, itself included.
     pub members: Vec<MemberView>,
     /// Rings that use this node.
     pub leases: usize,
+    /// Why it computes nothing for others now.
+    pub rests: Vec<RestReason>,
 }
 
 /// A member.

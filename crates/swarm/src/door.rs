@@ -28,8 +28,13 @@ impl Pass {
     /// Whether it may ask for layers of a package.
     #[must_use]
     pub fn allows(&self, package: PackageId) -> bool {
-        let models = &self.chain.certificate.body.models;
-        models.is_empty() || models.contains(&package)
+        self.models().is_empty() || self.models().contains(&package)
+    }
+
+    /// The packages it is restricted to; none for all.
+    #[must_use]
+    pub fn models(&self) -> &[PackageId] {
+        &self.chain.certificate.body.models
     }
 }
 

@@ -166,5 +166,3 @@ pub const UPLOAD_BUSY_MAX: usize = 3;
 pub const UPLOAD_ALL_BUSY_MAX: usize = 48;
 /// Refusals after which a peer is turned away.
 pub const UPLOAD_REFUSALS_MAX: u32 = 64;
-/// A leaf the network does not take for so long ends the connection to its peer.
-pub const UPLOAD_PATIENCE: Duration = Duration::from_secs(150);

@@ -1,30 +1,22 @@
 //! Leaves of blobs for peers that ask. Spec 03, 8.
 //!
-//! Owns: whose turn it is, and how many bytes leave in a second. Does not own: reading leaves, who
-//! may ask. Peers take turns leaf by leaf, however much each asked for; what one may ask for has a
-//! limit, and one that takes nothing is let go.
+//! Owns: whose turn it is. Does not own: reading leaves, who may ask, and how many bytes leave in a
+//! second, which whoever sends them knows. Peers take turns leaf by leaf, however much each asked
+//! for, and what one may ask for has a limit.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
 
 use shoal_base::Digest;
-use shoal_wire::limits::LEAF_BYTES;
 use shoal_wire::{BlobAbsent, BlobLeaves, BlobRequest, FaultCode, Message, NodeId};
 
-use crate::Moment;
 use crate::limits::{
-    UPLOAD_ALL_BUSY_MAX, UPLOAD_BUSY_MAX, UPLOAD_PATIENCE, UPLOAD_PEERS_MAX, UPLOAD_QUERIES_MAX,
+    UPLOAD_ALL_BUSY_MAX, UPLOAD_BUSY_MAX, UPLOAD_PEERS_MAX, UPLOAD_QUERIES_MAX,
     UPLOAD_REFUSALS_MAX, UPLOAD_WANTED_MAX,
 };
-
-/// Microseconds in a second.
-const SECOND: i128 = 1_000_000;
 
 /// What happened.
 #[derive(Debug)]
 pub enum UploadEvent {
-    /// Time passed.
-    Tick,
     /// A peer asks about a blob.
     Query {
         /// Who.
@@ -52,11 +44,23 @@ pub enum UploadEvent {
         to: NodeId,
         /// Of which blob.
         blob: Digest,
-        /// How many bytes went out; `None` when the leaf is not here.
-        bytes: Option<u64>,
+        /// Whether the leaf is here.
+        is_here: bool,
     },
     /// A peer is gone.
     PeerLost(NodeId),
+}
+
+impl UploadEvent {
+    /// The blob that a peer asks about or for.
+    #[must_use]
+    pub fn blob(&self) -> Option<Digest> {
+        match self {
+            Self::Query { blob, .. } => Some(*blob),
+            Self::Request { request, .. } => Some(request.blob),
+            _ => None,
+        }
+    }
 }
 
 /// What to do.
@@ -92,8 +96,6 @@ pub enum UploadEffect {
         /// Why.
         code: FaultCode,
     },
-    /// Come back at this moment, with [`UploadEvent::Tick`].
-    Wake(Moment),
 }
 
 /// A peer that asked.
@@ -101,98 +103,40 @@ pub enum UploadEffect {
 struct Asker {
     wanted: VecDeque<(Digest, u32)>,
     queries: usize,
-    /// When each leaf under way was begun, the first one first.
-    busy: VecDeque<Moment>,
+    /// Leaves under way.
+    busy: usize,
     refusals: u32,
 }
 
 impl Asker {
     fn is_idle(&self) -> bool {
-        self.wanted.is_empty() && self.queries == 0 && self.busy.is_empty() && self.refusals == 0
-    }
-}
-
-/// What may leave in a second: a bucket that fills steadily and that leaves are taken from. It may
-/// be in debt by one leaf, so that any limit lets leaves pass at its rate.
-#[derive(Debug)]
-struct Bucket {
-    bytes_per_s: u64,
-    /// Bytes times a million.
-    level: i128,
-    at: Moment,
-}
-
-impl Bucket {
-    fn fill(&mut self, now: Moment) {
-        let micros = i128::try_from((now - self.at).as_micros()).unwrap_or(i128::MAX);
-        let most = i128::from(self.bytes_per_s.max(LEAF_BYTES)) * SECOND;
-        let more = micros.saturating_mul(self.bytes_per_s.into());
-        self.level = self.level.saturating_add(more).min(most);
-        self.at = now;
-    }
-
-    fn change(&mut self, bytes: i128) {
-        self.level += bytes * SECOND;
-    }
-
-    /// How long until there is something in it.
-    fn wait(&self) -> Duration {
-        let micros = (1 - self.level).max(0) / i128::from(self.bytes_per_s.max(1)) + 1;
-        Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+        self.wanted.is_empty() && self.queries == 0 && self.busy == 0 && self.refusals == 0
     }
 }
 
 /// Everybody who asks this node for leaves.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Uploads {
     askers: BTreeMap<NodeId, Asker>,
     looks: BTreeMap<Digest, BTreeSet<NodeId>>,
-    bucket: Option<Bucket>,
     /// Who had the last turn.
     last: Option<NodeId>,
-    waking_at: Option<Moment>,
 }
 
 impl Uploads {
-    /// With at most so many bytes per second; `None` is no limit.
-    #[must_use]
-    pub fn new(bytes_per_s: Option<u64>, now: Moment) -> Self {
-        let bucket = bytes_per_s.map(|bytes_per_s| Bucket { bytes_per_s, level: SECOND, at: now });
-        Self {
-            askers: BTreeMap::new(),
-            looks: BTreeMap::new(),
-            bucket,
-            last: None,
-            waking_at: None,
-        }
-    }
-
     /// Takes an event.
-    pub fn handle(&mut self, event: UploadEvent, now: Moment, out: &mut Vec<UploadEffect>) {
+    pub fn handle(&mut self, event: UploadEvent, out: &mut Vec<UploadEffect>) {
         match event {
-            UploadEvent::Tick => self.tick(now, out),
             UploadEvent::Query { from, blob } => self.query(from, blob, out),
             UploadEvent::Looked { blob, found } => self.looked(blob, found, out),
             UploadEvent::Request { from, request } => self.want(from, &request, out),
-            UploadEvent::Served { to, blob, bytes } => self.served(to, blob, bytes, out),
+            UploadEvent::Served { to, blob, is_here } => self.served(to, blob, is_here, out),
             UploadEvent::PeerLost(peer) => {
                 self.askers.remove(&peer);
             }
         }
-        self.serve(now, out);
+        self.serve(out);
         self.askers.retain(|_, asker| !asker.is_idle());
-    }
-
-    fn tick(&mut self, now: Moment, out: &mut Vec<UploadEffect>) {
-        self.waking_at = self.waking_at.filter(|at| *at > now);
-        let is_stuck =
-            |asker: &Asker| asker.busy.front().is_some_and(|since| now - *since >= UPLOAD_PATIENCE);
-        let stuck: Vec<NodeId> =
-            self.askers.iter().filter(|(_, asker)| is_stuck(asker)).map(|(n, _)| *n).collect();
-        for peer in stuck {
-            self.askers.remove(&peer);
-            out.push(UploadEffect::Drop { peer, code: FaultCode::Resources });
-        }
     }
 
     /// The state of a peer; `None` when there are too many.
@@ -262,23 +206,14 @@ impl Uploads {
         }
     }
 
-    fn served(
-        &mut self,
-        to: NodeId,
-        blob: Digest,
-        bytes: Option<u64>,
-        out: &mut Vec<UploadEffect>,
-    ) {
-        if let Some(bucket) = &mut self.bucket {
-            bucket.change(i128::from(LEAF_BYTES) - i128::from(bytes.unwrap_or(0)));
-        }
+    fn served(&mut self, to: NodeId, blob: Digest, is_here: bool, out: &mut Vec<UploadEffect>) {
         let Some(asker) = self.askers.get_mut(&to) else {
             return;
         };
-        asker.busy.pop_front();
+        asker.busy = asker.busy.saturating_sub(1);
         // Who takes what it asked for is forgiven what it asked for too much.
         asker.refusals = asker.refusals.saturating_sub(1);
-        if bytes.is_none() {
+        if !is_here {
             asker.wanted.retain(|(of, _)| *of != blob);
             let message = Box::new(Message::BlobAbsent(BlobAbsent { blob }));
             out.push(UploadEffect::Send { to, message });
@@ -286,29 +221,15 @@ impl Uploads {
     }
 
     /// One leaf for each peer in turn, as long as there is room.
-    fn serve(&mut self, now: Moment, out: &mut Vec<UploadEffect>) {
-        if let Some(bucket) = &mut self.bucket {
-            bucket.fill(now);
-        }
-        let mut busy: usize = self.askers.values().map(|asker| asker.busy.len()).sum();
+    fn serve(&mut self, out: &mut Vec<UploadEffect>) {
+        let mut busy: usize = self.askers.values().map(|asker| asker.busy).sum();
         while busy < UPLOAD_ALL_BUSY_MAX {
             let Some(to) = self.next_turn() else {
                 return;
             };
-            if let Some(bucket) = &mut self.bucket {
-                if bucket.level <= 0 {
-                    let at = now + bucket.wait();
-                    if self.waking_at.is_none() {
-                        self.waking_at = Some(at);
-                        out.push(UploadEffect::Wake(at));
-                    }
-                    return;
-                }
-                bucket.change(-i128::from(LEAF_BYTES));
-            }
             let asker = self.askers.get_mut(&to).expect("its turn was just found");
             let (blob, leaf) = asker.wanted.pop_front().expect("only who wants has a turn");
-            asker.busy.push_back(now);
+            asker.busy += 1;
             self.last = Some(to);
             busy += 1;
             out.push(UploadEffect::Serve { to, blob, leaf });
@@ -318,7 +239,7 @@ impl Uploads {
     /// Who comes after the last one, in a circle.
     fn next_turn(&self) -> Option<NodeId> {
         let wants = |(node, asker): (&NodeId, &Asker)| {
-            (!asker.wanted.is_empty() && asker.busy.len() < UPLOAD_BUSY_MAX).then_some(*node)
+            (!asker.wanted.is_empty() && asker.busy < UPLOAD_BUSY_MAX).then_some(*node)
         };
         let last = self.last.unwrap_or(NodeId([0; 32]));
         let after =

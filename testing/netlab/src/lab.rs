@@ -128,6 +128,16 @@ impl Lab {
         self.shared.network().counts(from, to)
     }
 
+    /// Packets that a node has sent so far, to whomever.
+    ///
+    /// # Panics
+    /// When there are not so many nodes.
+    #[must_use]
+    pub fn sent(&self, from: usize) -> Sent {
+        assert!(from < self.count(), "node {from}");
+        self.shared.network().sent(from)
+    }
+
     /// Packets that were not IPv4, or from or for nobody.
     #[must_use]
     pub fn stray_packets(&self) -> u64 {

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 #![cfg(target_os = "linux")]
 
+mod dht;
 mod fault;
 mod lab;
 mod lateness;
@@ -25,12 +26,13 @@ mod random;
 mod requirements;
 mod router;
 
+pub use dht::Dht;
 pub use fault::{Fault, FaultError, TimedFault};
 pub use lab::{Lab, LabConfig, LabError};
 pub use lateness::{Lateness, LatenessSummary};
-pub use link::{Access, Counts, Link};
+pub use link::{Access, Counts, Link, Sent};
 pub use nat::NatKind;
-pub use node::Node;
+pub use node::{CLOCK, DISK, Node};
 pub use process::Process;
 pub use profile::Profile;
 pub use requirements::missing;

@@ -80,6 +80,15 @@ impl Pipe {
     }
 }
 
+/// What a machine sent so far, delivered or not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Packets to groups and to everybody on the local network, which no router passes on.
+    pub local: u64,
+    /// All others.
+    pub beyond: u64,
+}
+
 /// A link in use.
 #[derive(Debug)]
 pub(crate) struct Way {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::link::{Access, Counts, Link, Pipe, Way};
+use crate::link::{Access, Counts, Link, Pipe, Sent, Way};
 use crate::nat::Nat;
 use crate::packet::{End, Packet};
 use crate::random::Random;
@@ -44,6 +44,7 @@ struct Attached {
     up: Pipe,
     down: Pipe,
     nat: Option<Nat>,
+    sent: Sent,
 }
 
 /// A packet that comes out.
@@ -113,6 +114,7 @@ impl Network {
                 up: Pipe::new(access.up, access.buffer_bytes),
                 down: Pipe::new(access.down, access.buffer_bytes),
                 nat: access.nat.map(|kind| Nat::new(kind, place.public, random)),
+                sent: Sent::default(),
             }
         });
         let nodes: Vec<Attached> = attached.collect();
@@ -138,9 +140,20 @@ impl Network {
         self.ways[from * self.nodes.len() + to].counts
     }
 
+    pub(crate) fn sent(&self, from: usize) -> Sent {
+        self.nodes[from].sent
+    }
+
     /// A node sends something.
     pub(crate) fn submit(&mut self, now: Duration, from: usize, bytes: Vec<u8>) {
         let parsed = Packet::parse(bytes);
+        let is_local = parsed.as_ref().is_some_and(|packet| {
+            let target = packet.address(End::Target);
+            // Groups of the local network alone: 224.0.0.0/24.
+            target.is_broadcast() || target.octets().starts_with(&[224, 0, 0])
+        });
+        let sent = &mut self.nodes[from].sent;
+        *(if is_local { &mut sent.local } else { &mut sent.beyond }) += 1;
         let node = &self.nodes[from];
         let own = parsed.filter(|packet| packet.address(End::Source) == node.place.inside);
         let target = own.as_ref().map(|packet| packet.address(End::Target));

@@ -22,6 +22,11 @@ use crate::leftovers::{MARK, own_mark};
 use crate::network::Place;
 use crate::process::{Group, Process};
 
+/// What tells builds of shoal for tests by how many seconds their clock is ahead.
+pub const CLOCK: &str = "SHOAL_TEST_CLOCK_S";
+/// What tells them how many milliseconds each read of a blob takes longer.
+pub const DISK: &str = "SHOAL_TEST_DISK_MS";
+
 const DEVICE: &str = "net0";
 const MTU: u16 = 1500;
 /// Packets that wait for the router; it is prompt, and what a link holds back is its own matter.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use serde_json::json;
-use shoal_netlab::{Fault, Lab, LabConfig, NatKind, Process, Profile, TimedFault};
+use shoal_netlab::{CLOCK, DISK, Fault, Lab, LabConfig, NatKind, Process, Profile, TimedFault};
 
 /// How often it is seen whether something is due.
 const LOOK_AFTER: Duration = Duration::from_millis(2);
@@ -53,6 +53,14 @@ struct Run {
     /// Put a translator in front of a node: full-cone, port-restricted or symmetric
     #[arg(long, value_name = "NODE=KIND")]
     nat: Vec<NatAt>,
+
+    /// Let the clock of a node be wrong by so many seconds, in programs that do so for tests
+    #[arg(long, value_name = "NODE=SECONDS", allow_hyphen_values = true)]
+    clock: Vec<NumberAt>,
+
+    /// Let each read of a node take so many milliseconds more, in programs that do so for tests
+    #[arg(long, value_name = "NODE=MILLISECONDS")]
+    disk: Vec<NumberAt>,
 
     /// Let something go wrong: kill:N, freeze:N, thaw:N, cut:N, cut:N-M, heal:N, heal:N-M, heal
     #[arg(long, value_name = "SECONDS=FAULT")]
@@ -101,6 +109,20 @@ impl FromStr for NatAt {
     }
 }
 
+/// A number and where it counts.
+#[derive(Clone, Copy, Debug)]
+struct NumberAt(usize, i64);
+
+impl FromStr for NumberAt {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let rule = "NODE=NUMBER";
+        let (node, number) = text.split_once('=').ok_or(rule)?;
+        Ok(Self(node.parse().map_err(|_| rule)?, number.parse().map_err(|_| rule)?))
+    }
+}
+
 pub(crate) fn main() -> ExitCode {
     let ended = match Words::parse() {
         Words::Run(run) => run.run(),
@@ -131,7 +153,7 @@ fn profiles() {
 fn check() -> ExitCode {
     match shoal_netlab::missing() {
         None => {
-            println!("labs can run here; clock skew and slow disks cannot be simulated");
+            println!("labs can run here; wrong clocks and slow disks in builds for tests only");
             ExitCode::SUCCESS
         }
         Some(missing) => {
@@ -149,7 +171,9 @@ impl Run {
             let access = config.nodes.get_mut(*node);
             access.ok_or_else(|| self.no_node(*node))?.nat = Some(*kind);
         }
+        let wrong = self.clock.iter().chain(&self.disk).map(|NumberAt(node, _)| *node);
         let named = self.at.iter().flat_map(|timed| timed.fault.nodes()).chain(self.until);
+        let named = named.chain(wrong);
         if let Some(node) = named.into_iter().find(|node| *node >= self.nodes) {
             return Err(self.no_node(node).into());
         }
@@ -197,6 +221,11 @@ impl Run {
             .env("NETLAB_DIR", folder.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        for (name, all) in [(CLOCK, &self.clock), (DISK, &self.disk)] {
+            for NumberAt(_, number) in all.iter().filter(|NumberAt(at, _)| *at == node) {
+                command.env(name, number.to_string());
+            }
+        }
         command
     }
 

@@ -49,13 +49,14 @@ const EDGES: [(&str, &[&str]); 17] = [
 ];
 
 /// Libraries that only some crates may use: the prefix of the name, then the folders.
-const RESTRICTED: [(&str, &[&str]); 8] = [
+const RESTRICTED: [(&str, &[&str]); 9] = [
     ("anyhow", &["cli"]),
     ("axum", &["gateway"]),
     ("clap", &["cli"]),
     ("iroh", &["net"]),
     ("mdns-sd", &["net"]),
     ("memmap2", &["store"]),
+    ("n0-mainline", &["net"]),
     ("spake2", &["node"]),
     ("tokio", &["cli", "gateway", "net", "node", "store"]),
 ];

@@ -3,10 +3,9 @@
 
 use std::io::Read as _;
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::str::FromStr;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -19,9 +18,12 @@ use shoal_node::{
 use crate::failure::{Code, Failure};
 use crate::models::{self, ModelName};
 use crate::nodes::{self, Key, Span};
+use crate::owner::{Limits, MIND_EVERY, UploadLimit};
+use crate::public::Public;
 use crate::relays::{self, Relays};
 use crate::session::Session;
 use crate::swarming::{self, Member};
+use crate::ways::Ways;
 use crate::{interrupt, layers, memory, output, progress};
 
 /// How long to wait for what other members hold.
@@ -40,14 +42,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "auto|asked|A-B", default_value = "auto")]
     layers: Layers,
 
-    /// Memory for weights and caches; most of what is free unless given
-    #[arg(long, value_name = "MIB")]
-    memory: Option<NonZeroU32>,
+    #[command(flatten)]
+    limits: Limits,
 
-    /// Most that is sent to other nodes, in kilobytes (1000 bytes) per second; no bound unless
-    /// given
-    #[arg(long, value_name = "KB_PER_S")]
-    max_upload: Option<NonZeroU32>,
+    #[command(flatten)]
+    upload: UploadLimit,
 
     /// Address and port to listen on for other nodes; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value_t = swarming::LISTEN)]
@@ -68,6 +67,8 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     relays: Relays,
+    #[command(flatten)]
+    public: Public,
 
     /// Tokens kept for all requests together
     #[arg(long, value_name = "N", default_value_t = ServeOptions::default().cache_tokens)]
@@ -79,19 +80,18 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    fn serve_options(&self, session: &Session) -> ServeOptions {
-        ServeOptions {
-            threads: session.threads,
+    fn serve_options(&self, session: &Session) -> Result<ServeOptions, Failure> {
+        Ok(ServeOptions {
+            threads: self.limits.threads(session)?,
             cache_tokens: self.cache_tokens,
             ..ServeOptions::default()
-        }
+        })
     }
 
     /// Memory for weights and caches.
-    fn budget(&self) -> u64 {
+    fn budget(&self, session: &Session) -> u64 {
         let available = memory::available_bytes().map(|bytes| bytes / 10 * 8);
-        let given = self.memory.map(|mib| u64::from(mib.get()) << 20);
-        given.or(available).unwrap_or(u64::MAX)
+        self.limits.memory_bytes(session).or(available).unwrap_or(u64::MAX)
     }
 }
 
@@ -156,16 +156,19 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
     }
     interrupt::watch();
     let (asked, asks) = channel();
+    let mut minding = args.limits.mind(session)?;
     let serving = start(session, args, asked.clone())?;
+    minding.look(serving.node())?;
     let package = match here {
         Some(package) => package,
         None => fetch(session, args, serving.node())?,
     };
-    let options = args.serve_options(session);
+    let options = args.serve_options(session)?;
     let layers = match args.layers {
         Layers::Asked => None,
         _ => {
-            let (layers, free) = choose(args, &serving, &package, options)?;
+            let budget = args.budget(session);
+            let (layers, free) = choose(args, budget, &serving, &package, options)?;
             let busy = progress::busy(&format!("loading {}", args.name.model), session.json);
             serving.node().serve(&package, layers, options)?;
             serving.node().set_memory_free(free)?;
@@ -187,7 +190,13 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
         let _ = asked.send(());
     });
     // The sender lives as long as the guard.
-    let _ = asks.recv();
+    let mut ways = Ways::default();
+    while asks.recv_timeout(MIND_EVERY) == Err(RecvTimeoutError::Timeout) {
+        minding.look(serving.node())?;
+        if let Serving::Named(node) = &serving {
+            ways.look(node)?;
+        }
+    }
     if let Serving::Member(member) = serving {
         member.leave(swarming::DRAIN);
     }
@@ -208,17 +217,21 @@ fn fetch(session: &Session, args: &Args, node: &Node) -> Result<Package, Failure
 }
 
 fn start(session: &Session, args: &Args, ended: Sender<()>) -> Result<Serving, Failure> {
-    let upload_bytes_per_s = args.max_upload.map(|kilobytes| u64::from(kilobytes.get()) * 1000);
+    let upload_bytes_per_s = args.upload.bytes_per_s(&args.limits.config(session))?;
     if !args.head.is_empty() {
         let mut config = NodeConfig::new(args.key.secret()?, args.listen);
         config.heads = args.head.iter().map(|head| head.0).collect();
         config.store = Some(session.store()?.clone());
         config.upload_bytes_per_s = upload_bytes_per_s;
         config.relays = args.relays.all(session);
-        config.prepare = (args.layers == Layers::Asked).then(|| PrepareOptions {
-            serve: args.serve_options(session),
-            memory_bytes: args.budget(),
-        });
+        config.discovery = args.public.published(session);
+        config.prepare = match args.layers {
+            Layers::Asked => Some(PrepareOptions {
+                serve: args.serve_options(session)?,
+                memory_bytes: args.budget(session),
+            }),
+            _ => None,
+        };
         let node = Node::start(config)?;
         relays::warn(&node.relays());
         return Ok(Serving::Named(Box::new(node)));
@@ -235,19 +248,20 @@ fn start(session: &Session, args: &Args, ended: Sender<()>) -> Result<Serving, F
         return Err(Failure::usage(message));
     }
     let relays = args.relays.all(session);
-    let member = Member::start(session, args.listen, upload_bytes_per_s, relays, ended);
+    let discovery = args.public.published(session);
+    let member = Member::start(session, args.listen, upload_bytes_per_s, relays, discovery, ended);
     member.map(Serving::Member)
 }
 
 /// The layers to serve, and how much memory is left.
 fn choose(
     args: &Args,
+    budget: u64,
     serving: &Serving,
     package: &Package,
     options: ServeOptions,
 ) -> Result<(LayerRange, u64), Failure> {
     let count = nodes::layer_count(package)?;
-    let budget = args.budget();
     let cost = |layers: LayerRange| serve_bytes(package, layers, options);
     let layers = match args.layers {
         Layers::Span(span) => nodes::range(span.first, span.last + 1)?,

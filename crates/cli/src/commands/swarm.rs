@@ -13,6 +13,7 @@ use shoal_node::{
 
 use crate::control::{self, Request};
 use crate::failure::Failure;
+use crate::public::Public;
 use crate::relays::Relays;
 use crate::session::Session;
 use crate::{interrupt, models, output, progress, swarming};
@@ -68,8 +69,11 @@ pub(crate) struct InviteArgs {
     code: bool,
 
     /// Address to wait on for the code
-    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:0", requires = "code")]
+    #[arg(long, value_name = "ADDRESS", default_value = "[::]:0", requires = "code")]
     listen: SocketAddr,
+
+    #[command(flatten)]
+    public: Public,
 }
 
 /// Arguments of `shoal swarm join`.
@@ -79,8 +83,8 @@ pub(crate) struct JoinArgs {
     #[arg(value_name = "TICKET|CODE")]
     ticket: String,
 
-    /// Where the invitation waits, for networks without multicast
-    #[arg(long, value_name = "NODE@ADDRESS")]
+    /// Where the invitation waits, for networks without multicast; with --public the node is enough
+    #[arg(long, value_name = "NODE[@ADDRESS]")]
     at: Option<PeerAddress>,
 
     /// What you call the swarm; nobody else is told
@@ -88,11 +92,13 @@ pub(crate) struct JoinArgs {
     name: String,
 
     /// Address to ask from; any of this machine unless given
-    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:0")]
+    #[arg(long, value_name = "ADDRESS", default_value = "[::]:0")]
     from: SocketAddr,
 
     #[command(flatten)]
     relays: Relays,
+    #[command(flatten)]
+    public: Public,
 }
 
 /// Arguments of `shoal swarm revoke`.
@@ -143,7 +149,7 @@ fn join(session: &Session, args: &JoinArgs) -> Result<(), Failure> {
             // A ticket is for one use: not for a folder that cannot use it.
             check_free(&folder)?;
             let busy = progress::busy("looking for the invitation", session.json);
-            let ticket = pair(code, at.clone(), args.from)?;
+            let ticket = pair(code, at.clone(), args.from, args.public.looked_up(session))?;
             busy.finish_and_clear();
             ticket
         }
@@ -154,7 +160,8 @@ fn join(session: &Session, args: &JoinArgs) -> Result<(), Failure> {
     };
     let busy = progress::busy("joining", session.json);
     let relays = args.relays.all(session);
-    let joined = join_swarm(&folder, &ticket, &args.name, args.from, &relays)?;
+    let discovery = args.public.looked_up(session);
+    let joined = join_swarm(&folder, &ticket, &args.name, args.from, &relays, discovery)?;
     busy.finish_and_clear();
     say(session, &joined, "`shoal up` asks it, `shoal serve` computes for it.")
 }
@@ -189,9 +196,13 @@ fn invite(session: &Session, args: &InviteArgs) -> Result<(), Failure> {
              start it with `--swarm-listen 0.0.0.0:PORT` (up) or `--listen` (serve) to be reached",
         );
     }
+    if !args.code && args.public.is_given() {
+        let message = "--public is for --code; a ticket leads to where its node is published";
+        return Err(Failure::usage(message));
+    }
     if args.code {
         let ticket = said["ticket"].as_str().unwrap_or_default();
-        return invite_by_code(session, args.listen, ticket, Duration::from_secs(seconds));
+        return invite_by_code(session, args, ticket, Duration::from_secs(seconds));
     }
     if session.json {
         return output::json(&said);
@@ -202,12 +213,12 @@ fn invite(session: &Session, args: &InviteArgs) -> Result<(), Failure> {
 /// Shows a code and waits for the machine on which it is typed.
 fn invite_by_code(
     session: &Session,
-    listen: SocketAddr,
+    args: &InviteArgs,
     ticket: &str,
     time: Duration,
 ) -> Result<(), Failure> {
     interrupt::watch();
-    let pairing = Pairing::open(listen)?;
+    let pairing = Pairing::open(args.listen, args.public.published(session))?;
     let (code, at) = (pairing.code().to_string(), pairing.address().to_string());
     let unheard = pairing.unheard().map(ToString::to_string);
     if session.json {
@@ -220,6 +231,12 @@ fn invite_by_code(
         output::line(&format!("On the other machine:  shoal swarm join {code}"))?;
         let far = format!("without multicast:     shoal swarm join {code} --at {at}");
         output::line(&far)?;
+        if args.public.is_given() {
+            let node = at.split('@').next().unwrap_or_default();
+            output::line(&format!(
+                "from anywhere:         shoal swarm join {code} --at {node} --public"
+            ))?;
+        }
         if let Some(why) = unheard {
             output::line(&format!("nobody hears of it by itself: {why}"))?;
         }

@@ -11,17 +11,21 @@ use serde_json::json;
 use shoal_base::{Flow, Generate, Prompt, Request, Timings, TokenEvent};
 use shoal_gateway::{ApiKeys, Gateway, GatewayOptions, Models, StartError};
 use shoal_model::package::Package;
-use shoal_node::Shadows;
+use shoal_node::{Node, Shadows};
 
 use crate::failure::{Code, Failure};
 use crate::import::name_of;
+use crate::invited::Invited;
 use crate::kept::Kept;
 use crate::over_swarm::{Choice, OverSwarm};
+use crate::owner::UploadLimit;
+use crate::public::Public;
 use crate::relays::Relays;
 use crate::serving::OnDemand;
 use crate::session::Session;
 use crate::split::{Elsewhere, Split};
 use crate::swarming::{self, Member};
+use crate::ways::Ways;
 use crate::{embedded, interrupt, models, output, progress};
 
 const PORT: u16 = 11400;
@@ -76,6 +80,10 @@ pub(crate) struct Args {
     #[command(flatten)]
     relays: Relays,
     #[command(flatten)]
+    public: Public,
+    #[command(flatten)]
+    upload: UploadLimit,
+    #[command(flatten)]
     elsewhere: Elsewhere,
 
     /// In a swarm, or with --stage: which requests have spares compute along, so that the death of
@@ -110,7 +118,22 @@ impl From<ShadowsOf> for Shadows {
 }
 
 /// Runs the command.
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Asked,
+    /// The data folder has come into a swarm meanwhile.
+    Joined,
+}
+
+/// Runs the command. Who joins a swarm meanwhile goes on as its member.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
+    while once(session, args)? == End::Joined {}
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The keys of those who may ask; `None` for everybody on this machine.
+fn keys(args: &Args) -> Result<Option<ApiKeys>, Failure> {
     let keys = args.api_keys.as_ref().map(|path| {
         let keys = ApiKeys::open(path);
         keys.map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
@@ -120,6 +143,11 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
         let message = format!("{} can be reached by others; give --api-keys FILE", args.listen);
         return Err(Failure::usage(message));
     }
+    Ok(keys)
+}
+
+fn once(session: &Session, args: &Args) -> Result<End, Failure> {
+    let keys = keys(args)?;
     let packages = packages(session, args)?;
     let names: Vec<String> = packages.iter().map(|(name, _)| name.clone()).collect();
     let busy = progress::busy(&format!("loading {}", names[0]), session.json);
@@ -138,28 +166,25 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
     interrupt::watch();
     let gateway = Gateway::start(served.models(), options)?;
     let screen = Screen { address: gateway.address(), names, chat, has_keys, speed };
-    match session.json {
-        true => output::json(&json!({
-            "address": screen.address.to_string(),
-            "models": screen.names,
-            "decode_tokens_per_s": screen.speed,
-            "node": served.node(),
-        }))?,
-        false => {
-            output::text(&screen.text(served.node()))?;
-            look_for_invitation(session);
-        }
+    screen.show(session, served.node())?;
+    let invited = Invited::new(session.home.clone(), args.relays.all(session));
+    if !session.json && served.may_join(session) {
+        invited.watch(asked.clone());
     }
     let _guard = interrupt::on_ask(move || {
         // The command is gone already when nobody receives it.
         let _ = asked.send(());
     });
     let mut swept = Instant::now();
+    let mut ways = Ways::default();
     // It only ends when it is asked to; the sender lives as long as the guard.
     while asks.recv_timeout(LOOK_AFTER) == Err(RecvTimeoutError::Timeout) {
         if swept.elapsed() > SWEEP_AFTER {
             swept = Instant::now();
             kept.sweep();
+        }
+        if let Some(leader) = served.leader() {
+            ways.look(leader)?;
         }
         if let (Some(seconds), Served::Here(models)) = (args.keep_alive_s, &served) {
             models.unload_idle(Duration::from_secs(seconds.into()));
@@ -170,23 +195,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
     if !all_finished {
         output::note("some answers were cut; their clients have been told");
     }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Says so when a member of a swarm waits for this machine on the local network.
-fn look_for_invitation(session: &Session) {
-    if swarming::is_member(session) {
-        return;
-    }
-    // Nobody waits for it, so it may end with the process.
-    std::thread::spawn(|| {
-        if shoal_node::is_invited() {
-            output::note(
-                "\nA swarm on this network waits for a machine. To join it, end this with Ctrl-C \
-                 and type `shoal swarm join CODE` with the code that it shows.",
-            );
-        }
-    });
+    Ok(if invited.has_joined() { End::Joined } else { End::Asked })
 }
 
 /// The models to serve, under their names.
@@ -225,7 +234,9 @@ impl Served {
         let is_split = is_elsewhere || args.nodes.is_some();
         if !is_split && args.route != Choice::Here && swarming::is_member(session) {
             let relays = args.relays.all(session);
-            let member = Member::start(session, args.swarm_listen, None, relays, ended)?;
+            let upload = args.upload.bytes_per_s(&session.config.serve)?;
+            let (listen, discovery) = (args.swarm_listen, args.public.published(session));
+            let member = Member::start(session, listen, upload, relays, discovery, ended)?;
             let options = models::engine_options(session, args.kv_cache_mib)?;
             let shadows = args.shadows.into();
             let models = OverSwarm::start(session, member, packages, options, args.route, shadows)?;
@@ -236,14 +247,15 @@ impl Served {
             let message = "this data folder is in no swarm: join one with `shoal swarm join`";
             return Err(Failure::usage(message));
         }
-        if args.relays.is_given() && !is_elsewhere {
-            return Err(Failure::usage("--relay is for a swarm, or for --stage"));
+        if (args.relays.is_given() || args.public.is_given()) && !is_elsewhere {
+            let message = "--relay and --public are for a swarm, or for --stage";
+            return Err(Failure::usage(message));
         }
         let split = match args.nodes {
             _ if is_elsewhere => {
                 let relays = args.relays.all(session);
-                let shadows = args.shadows.into();
-                Some(Split::over(session, &packages, &args.elsewhere, relays, shadows)?)
+                let (shadows, discovery) = (args.shadows.into(), args.public.looked_up(session));
+                Some(Split::over(session, &packages, &args.elsewhere, relays, shadows, discovery)?)
             }
             Some(count) => Some(Split::start(session, &packages, count.get())?),
             None => None,
@@ -271,6 +283,19 @@ impl Served {
         match self {
             Self::Here(_) | Self::Split(_) => true,
             Self::Swarm(swarm) => swarm.computes(),
+        }
+    }
+
+    /// Whether this process could go on as a member of a swarm.
+    fn may_join(&self, session: &Session) -> bool {
+        matches!(self, Self::Here(_)) && !swarming::is_member(session)
+    }
+
+    /// The node that leads stages which are named and run elsewhere.
+    fn leader(&self) -> Option<&Node> {
+        match self {
+            Self::Split(split) => split.leader(),
+            _ => None,
         }
     }
 
@@ -339,6 +364,18 @@ struct Screen {
 }
 
 impl Screen {
+    fn show(&self, session: &Session, node: Option<String>) -> Result<(), Failure> {
+        match session.json {
+            true => output::json(&json!({
+                "address": self.address.to_string(),
+                "models": self.names,
+                "decode_tokens_per_s": self.speed,
+                "node": node,
+            })),
+            false => output::text(&self.text(node)),
+        }
+    }
+
     fn text(&self, node: Option<String>) -> String {
         let Self { address, names, .. } = self;
         let node = node.map_or(String::new(), |node| format!("node     {node}\n"));

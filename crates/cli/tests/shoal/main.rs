@@ -6,12 +6,17 @@ mod damage;
 mod imports;
 mod interrupts;
 mod layers;
+mod limits;
 mod measures;
 mod members;
 #[cfg(target_os = "linux")]
 mod netlab;
 #[cfg(target_os = "linux")]
 mod netlab_failover;
+#[cfg(target_os = "linux")]
+mod netlab_joining;
+#[cfg(target_os = "linux")]
+mod netlab_public;
 #[cfg(target_os = "linux")]
 mod netlab_relay;
 mod pulls;

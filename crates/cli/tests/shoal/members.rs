@@ -1,11 +1,15 @@
 //! Processes with data folders of their own as one swarm: made, joined, asked, left.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::running::{Running, WAIT_MAX};
-use crate::support::Home;
+use crate::support::{Ended, Home};
+
+/// By how many seconds the clock of a build for tests is ahead.
+const CLOCK: &str = "SHOAL_TEST_CLOCK_S";
 
 fn start(home: &Home, args: &[&str]) -> Running {
     let all = [args, &["-m", "tiny", "--json", "--threads", "1"]].concat();
@@ -111,6 +115,74 @@ fn a_machine_joins_by_a_code() {
     untyped.signal("-INT");
     assert_eq!(untyped.child.wait().unwrap().code(), Some(130));
     serve.end();
+}
+
+#[test]
+fn clocks_an_hour_apart_do_no_harm() {
+    let a = Home::with_tiny();
+    a.run(&["swarm", "create"]).succeeded();
+    let up = up(&a, "swarm");
+    for ahead in ["3600", "-3600"] {
+        let b = Home::with_tiny();
+        let command = |args: &[&str]| {
+            let mut command = b.command(args);
+            command.env(CLOCK, ahead);
+            command
+        };
+        let join = command(&["swarm", "join", &ticket(&a, &["--expires", "5m"])]).output();
+        Ended::of(join.unwrap()).succeeded();
+        let serve = ["serve", "-m", "tiny", "--json", "--threads", "1"];
+        let serve = Running::start(&mut command(&serve));
+        let (_, answer) = up.complete("once");
+        assert!(answer["choices"][0]["text"].is_string(), "{ahead} s: {answer}");
+        until(&b, &["swarm", "members"], |said| said["rings_served"] == 1);
+        b.run(&["leave"]).succeeded();
+        drop(serve);
+    }
+    up.end();
+}
+
+/// A copy of a folder.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (path, kind) = entry.map(|entry| (entry.path(), entry.file_type().unwrap())).unwrap();
+        let to = to.join(path.file_name().unwrap());
+        match kind.is_dir() {
+            true => copy(&path, &to),
+            false if kind.is_file() => drop(std::fs::copy(&path, &to).unwrap()),
+            // Sockets are of the process that made them.
+            false => {}
+        }
+    }
+}
+
+#[test]
+fn a_folder_that_was_copied_is_noticed_and_no_answer_is_wrong() {
+    let (a, b, twin) = (Home::with_tiny(), Home::with_tiny(), Home::new());
+    a.run(&["swarm", "create"]).succeeded();
+    let up = up(&a, "swarm");
+    let joined = b.run(&["swarm", "join", &ticket(&a, &[]), "--json"]).succeeded().json();
+    copy(&b.data(""), &twin.data(""));
+    let serve = start(&b, &["serve"]);
+    let (_, expected) = up.complete("once");
+    assert!(expected["choices"][0]["text"].is_string(), "{expected}");
+    let other = start(&twin, &["serve"]);
+    for _ in 0..4 {
+        let (_, answer) = up.complete("once");
+        assert_eq!(answer["choices"], expected["choices"], "{answer}");
+    }
+    until(&b, &["swarm", "members"], |said| said["has_twin"] == true);
+    let doctor = b.run(&["doctor", "--quick", "--json"]).succeeded().json();
+    assert_eq!(doctor["swarm"]["is_eligible"], false, "{doctor}");
+    let members = a.run(&["swarm", "members", "--json"]).succeeded().json();
+    let same = |member: &&Value| member["node"] == joined["node"];
+    assert_eq!(members["members"].as_array().unwrap().iter().filter(same).count(), 1);
+    drop(other);
+    let (_, answer) = up.complete("once");
+    assert_eq!(answer["choices"], expected["choices"], "{answer}");
+    serve.end();
+    up.end();
 }
 
 #[test]

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use shoal_swarm::{HeadEvent, Moment, Plan, PlanError, Planner, StageEvent, Want};
 use shoal_wire::{
-    Descriptor, LayerRange, List, MemberState, Message, Offer, RingId, Signed, SwarmRole, duties,
+    Descriptor, LayerRange, List, MemberState, Message, NodeId, Offer, RingId, Signed, SwarmRole,
+    duties,
 };
 
 use super::Driver;
 use crate::book::About;
 use crate::chance::SystemRandom;
 use crate::limits::PLAN_EVERY;
+use crate::owner::RestReason;
 use crate::view::{MemberView, OfferView, SwarmView};
 
 impl Driver {
@@ -116,9 +118,18 @@ impl Driver {
             revocation: member.door.gate().counter(),
             sockets: self.peers.address().sockets,
             relays: self.peers.relays(),
+            has_twin: self.book.has_twin(),
+            is_published: self.peers.is_published(),
             members: all.collect(),
             leases: self.stage.ring_count(),
+            rests: self.rests.clone(),
         })
+    }
+
+    /// Everybody there is a connection to, and whether it goes over a relay.
+    pub(crate) fn ways(&self) -> Vec<(NodeId, bool)> {
+        let present = self.peers.present().into_iter();
+        present.filter_map(|peer| Some((peer, self.peers.is_relayed(peer)?))).collect()
     }
 
     fn member_view(&self, descriptor: &Descriptor) -> MemberView {
@@ -150,6 +161,20 @@ impl Driver {
         let drain_ms = u32::try_from(drain.as_millis()).unwrap_or(u32::MAX);
         self.stage(StageEvent::Drain { drain_ms });
         self.say(MemberState::Draining);
+    }
+
+    /// The owner does not want anything computed for others, for these reasons; for none of them it
+    /// is wanted again. Those who use this node have `drain` to move.
+    pub(crate) fn rest(&mut self, reasons: Vec<RestReason>, drain: Duration) {
+        let rested = !std::mem::replace(&mut self.rests, reasons).is_empty();
+        match (rested, self.rests.is_empty()) {
+            (false, false) => self.drain(drain),
+            (true, true) => {
+                self.stage(StageEvent::Resume);
+                self.say(MemberState::Active);
+            }
+            _ => {}
+        }
     }
 
     /// Leases of others at present.

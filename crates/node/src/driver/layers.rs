@@ -1,12 +1,11 @@
 //! Layers that travel: what the loop does with their messages and effects.
 
-use std::time::Duration;
-
 use shoal_base::Blame;
 use shoal_net::{Incoming, PeerAddress};
 use shoal_swarm::{FetchEffect, FetchEvent, UploadEffect, UploadEvent};
 use shoal_wire::{
-    BlobData, Bytes, Fault, FaultCode, GenerationId, Message, NodeId, Prepare, PrepareState,
+    BlobAbsent, BlobData, Bytes, Fault, FaultCode, GenerationId, Message, NodeId, Prepare,
+    PrepareState,
 };
 
 use super::{Command, Driver, Todo};
@@ -75,16 +74,37 @@ impl Driver {
     /// Something for those who fetch from this node, if this one may.
     fn upload(&mut self, from: NodeId, event: UploadEvent) {
         // Of a swarm, only members get as far as this.
-        if self.member.is_some() || self.book.may_enter(from) {
+        let Some(member) = &self.member else {
+            return match self.book.may_enter(from) {
+                true => self.uploads(event),
+                false => self.send_message(from, Message::Fault(refusal(FaultCode::Forbidden))),
+            };
+        };
+        let models = member.pass(from).map(shoal_swarm::Pass::models).unwrap_or_default();
+        if models.is_empty() || !self.layers.has_disk() {
             self.uploads(event);
-        } else {
-            self.send_message(from, Message::Fault(refusal(FaultCode::Forbidden)));
+        } else if !self.layers.admit(from, event, models) {
+            self.send_message(from, Message::Fault(refusal(FaultCode::Quota)));
+        }
+    }
+
+    /// Whether somebody may ask for a blob. If not, there is none for it.
+    fn admitted(&mut self, event: UploadEvent, is_allowed: bool) {
+        let (UploadEvent::Query { from, .. } | UploadEvent::Request { from, .. }) = event else {
+            return;
+        };
+        self.layers.admitted(from);
+        match event.blob() {
+            Some(blob) if !is_allowed => {
+                self.send_message(from, Message::BlobAbsent(BlobAbsent { blob }));
+            }
+            _ => self.uploads(event),
         }
     }
 
     fn uploads(&mut self, event: UploadEvent) {
         let mut out = Vec::new();
-        self.layers.uploads.handle(event, self.now(), &mut out);
+        self.layers.uploads.handle(event, &mut out);
         for effect in out {
             match effect {
                 UploadEffect::Look(blob) => {
@@ -95,7 +115,7 @@ impl Driver {
                 UploadEffect::Send { to, message } => self.send_message(to, *message),
                 UploadEffect::Serve { to, blob, leaf } => {
                     if !self.layers.job(DiskJob::Read { to, blob, leaf }) {
-                        self.uploads(UploadEvent::Served { to, blob, bytes: None });
+                        self.uploads(UploadEvent::Served { to, blob, is_here: false });
                     }
                 }
                 UploadEffect::Refuse { peer } => {
@@ -106,19 +126,8 @@ impl Driver {
                     let why = "it asked for too much, or took nothing".to_owned();
                     self.todo.push_back(Todo::Lost(peer, why));
                 }
-                UploadEffect::Wake(at) => self.wake(at - self.now()),
             }
         }
-    }
-
-    /// Comes back after a while.
-    fn wake(&self, pause: Duration) {
-        let commands = self.commands.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(pause).await;
-            // The node may have stopped.
-            let _ = commands.send(Command::Layers(Box::new(LayersEvent::Tick)));
-        });
     }
 
     pub(super) fn fetch_effects(&mut self, effects: Vec<FetchEffect>) {
@@ -138,6 +147,9 @@ impl Driver {
                 self.layers.order(*order);
             }
             LayersEvent::Cancel(id) => self.layers.cancel(id),
+            LayersEvent::Disk(DiskDone::Admitted { event, is_allowed }) => {
+                self.admitted(event, is_allowed);
+            }
             LayersEvent::Disk(DiskDone::Looked { blob, found }) => {
                 self.uploads(UploadEvent::Looked { blob, found });
             }
@@ -148,8 +160,8 @@ impl Driver {
                 let effects = self.layers.disk(done, now);
                 self.fetch_effects(effects);
             }
-            LayersEvent::Served { to, blob, bytes } => {
-                self.uploads(UploadEvent::Served { to, blob, bytes });
+            LayersEvent::Served { to, blob } => {
+                self.uploads(UploadEvent::Served { to, blob, is_here: true });
             }
             LayersEvent::Prepared(status) => {
                 for head in self.layers.prepares.changed(status) {
@@ -157,7 +169,6 @@ impl Driver {
                 }
             }
             LayersEvent::Tick => {
-                self.uploads(UploadEvent::Tick);
                 let effects = self.layers.tick(now);
                 self.fetch_effects(effects);
             }
@@ -174,14 +185,13 @@ impl Driver {
     ) {
         let bytes = bytes.and_then(|bytes| Bytes::try_new(bytes).ok());
         let Some(bytes) = bytes else {
-            return self.uploads(UploadEvent::Served { to, blob, bytes: None });
+            return self.uploads(UploadEvent::Served { to, blob, is_here: false });
         };
         if to == self.me {
             let data = Message::BlobData(BlobData { blob, leaf, bytes });
             self.todo.push_back(Todo::Own(Incoming::Message(Box::new(data))));
-            return;
+            return self.uploads(UploadEvent::Served { to, blob, is_here: true });
         }
-        let count = bytes.len() as u64;
         let sender = self.peers.sender(to);
         let commands = self.commands.clone();
         tokio::spawn(async move {
@@ -189,7 +199,7 @@ impl Driver {
                 // A peer that is gone is reported by whoever reads from it.
                 let _ = sender.send_leaf(BlobData { blob, leaf, bytes }).await;
             }
-            let served = LayersEvent::Served { to, blob, bytes: Some(count) };
+            let served = LayersEvent::Served { to, blob };
             let _ = commands.send(Command::Layers(Box::new(served)));
         });
     }

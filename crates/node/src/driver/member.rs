@@ -1,7 +1,7 @@
 //! The loop of a node in a swarm: who comes in, tickets, certificates, revocation, neighbours.
 
 use shoal_base::{Blame, PackageId};
-use shoal_net::Connection;
+use shoal_net::{Connection, PeerAddress};
 use shoal_swarm::limits::{NEIGHBOURS_MAX, SMALL_SWARM};
 use shoal_swarm::{JoinError, Random as _, Renewal, StageEvent, to_meet};
 use shoal_wire::{
@@ -313,6 +313,7 @@ impl Driver {
                 said
             }
             (Some(address), None) | (None, Some(address)) => address,
+            (None, None) if self.peers.looks_up() => PeerAddress::nowhere(node),
             (None, None) => return,
         };
         self.peers.meet(address);

@@ -3,23 +3,26 @@
 //! They never wait for the network. What waits for them is bounded by what peers may ask for and by
 //! what a fetch asks for.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use shoal_base::{Digest, PackageId};
 use shoal_model::package::{BlobEntry, Package};
 use shoal_store::{BlobDownload, LayerDownload, Store, StoreError};
-use shoal_swarm::{LeafData, StoreOutcome};
+use shoal_swarm::{LeafData, StoreOutcome, UploadEvent};
 use shoal_wire::limits::LEAF_BYTES;
 use shoal_wire::{BlobLeaves, LeafSet, List, NodeId, leaf_bytes, leaf_digest};
 
 use super::{Begun, DiskDone, FetchParts};
 use crate::NodeError;
-use crate::limits::LEAVES_KEPT_MAX;
+use crate::chance::disk_delay;
+use crate::limits::{LEAVES_KEPT_MAX, PARTS_KEPT_MAX};
 
 /// What the thread is told.
 #[derive(Debug)]
 pub(crate) enum DiskJob {
+    /// Is the blob that somebody asks for, as this event says, part of one of these packages?
+    Admit { event: UploadEvent, models: Vec<PackageId> },
     /// Which leaves of a blob are here?
     Look(Digest),
     /// Read a leaf for a peer.
@@ -62,11 +65,18 @@ fn keep(whole: &Receiver<Whole>, done: impl Fn(DiskDone)) {
 }
 
 fn run(store: Store, keeper: Sender<Whole>, todo: &Receiver<DiskJob>, done: impl Fn(DiskDone)) {
-    let mut disk = Disk { known: Known::default(), current: None, store, keeper };
+    let (known, parts) = (Known::default(), BTreeMap::new());
+    let mut disk = Disk { known, parts, current: None, store, keeper };
     while let Ok(job) = todo.recv() {
         done(match job {
+            DiskJob::Admit { event, models } => {
+                let blob = event.blob();
+                let is_allowed = blob.is_some_and(|blob| disk.is_part(blob, &models));
+                DiskDone::Admitted { event, is_allowed }
+            }
             DiskJob::Look(blob) => disk.look(blob),
             DiskJob::Read { to, blob, leaf } => {
+                std::thread::sleep(disk_delay());
                 // A leaf that cannot be read is not here, as far as peers go.
                 let bytes = disk.store.read_leaf(blob, leaf).ok().flatten();
                 DiskDone::Read { to, blob, leaf, bytes }
@@ -139,6 +149,8 @@ struct Disk {
     store: Store,
     keeper: Sender<Whole>,
     known: Known,
+    /// The blobs of packages that members are restricted to. A package never changes.
+    parts: BTreeMap<PackageId, BTreeSet<Digest>>,
     current: Option<Current>,
 }
 
@@ -161,6 +173,25 @@ struct Memory {
 }
 
 impl Disk {
+    /// Whether a blob is the manifest of one of these packages, or one that it lists.
+    fn is_part(&mut self, blob: Digest, packages: &[PackageId]) -> bool {
+        packages.iter().any(|package| {
+            package.0 == blob || self.parts_of(*package).is_some_and(|all| all.contains(&blob))
+        })
+    }
+
+    fn parts_of(&mut self, package: PackageId) -> Option<&BTreeSet<Digest>> {
+        if !self.parts.contains_key(&package) {
+            let found = self.store.package(package).ok()?;
+            if self.parts.len() >= PARTS_KEPT_MAX {
+                self.parts.clear();
+            }
+            let blobs = found.manifest().blobs.iter().map(|blob| blob.blake3).collect();
+            self.parts.insert(package, blobs);
+        }
+        self.parts.get(&package)
+    }
+
     fn look(&mut self, blob: Digest) -> DiskDone {
         if !self.known.blobs.contains_key(&blob)
             && let Ok(Some((bytes, leaves))) = self.store.leaves_of(blob)

@@ -25,7 +25,7 @@ fn codes_are_six_digits() {
 
 #[test]
 fn whoever_knows_the_code_gets_the_ticket_over_the_local_network() {
-    let pairing = Pairing::open(SocketAddr::from(([0, 0, 0, 0], 0))).expect("a socket");
+    let pairing = Pairing::open(SocketAddr::from(([0, 0, 0, 0], 0)), None).expect("a socket");
     assert!(pairing.unheard().is_none(), "{:?}", pairing.unheard());
     let code = pairing.code();
     // Longer than one step.
@@ -34,32 +34,32 @@ fn whoever_knows_the_code_gets_the_ticket_over_the_local_network() {
         let ticket = ticket.clone();
         move || pairing.wait(&ticket, LONG, &|| true)
     });
-    let got = pair(code, None, SocketAddr::from(([0, 0, 0, 0], 0)));
+    let got = pair(code, None, SocketAddr::from(([0, 0, 0, 0], 0)), None);
     assert_eq!(got.expect("the code is right"), ticket);
     host.join().expect("no panic").expect("somebody came");
 }
 
 #[test]
 fn three_wrong_codes_void_it_and_tell_nothing() {
-    let pairing = Pairing::open(LOOPBACK).expect("a socket");
+    let pairing = Pairing::open(LOOPBACK, None).expect("a socket");
     let (code, at) = (pairing.code(), pairing.address());
     let host = thread::spawn(move || pairing.wait("ticket", LONG, &|| true));
     for _ in 0..WRONG_MAX {
-        let got = pair(other(code), Some(at.clone()), LOOPBACK);
+        let got = pair(other(code), Some(at.clone()), LOOPBACK, None);
         assert!(matches!(got, Err(PairingError::Wrong)), "{got:?}");
     }
     assert!(matches!(host.join().expect("no panic"), Err(PairingError::Guessed)));
     // The right one comes too late.
-    assert!(pair(code, Some(at), LOOPBACK).is_err());
+    assert!(pair(code, Some(at), LOOPBACK, None).is_err());
 }
 
 #[test]
 fn two_wrong_codes_and_strangers_leave_room_for_the_right_one() {
-    let pairing = Pairing::open(LOOPBACK).expect("a socket");
+    let pairing = Pairing::open(LOOPBACK, None).expect("a socket");
     let (code, at) = (pairing.code(), pairing.address());
     let host = thread::spawn(move || pairing.wait("ticket", LONG, &|| true));
     for _ in 1..WRONG_MAX {
-        assert!(pair(other(code), Some(at.clone()), LOOPBACK).is_err());
+        assert!(pair(other(code), Some(at.clone()), LOOPBACK, None).is_err());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
@@ -72,7 +72,7 @@ fn two_wrong_codes_and_strangers_leave_room_for_the_right_one() {
             endpoint.close().await;
         });
     }
-    assert_eq!(pair(code, Some(at), LOOPBACK).expect("the code is right"), "ticket");
+    assert_eq!(pair(code, Some(at), LOOPBACK, None).expect("the code is right"), "ticket");
     host.join().expect("no panic").expect("somebody came");
 }
 
@@ -119,7 +119,7 @@ fn a_man_in_the_middle_does_not_get_through() {
 
 #[test]
 fn waiting_ends_when_told_to_and_in_time() {
-    let open = || Pairing::open(LOOPBACK).expect("a socket");
+    let open = || Pairing::open(LOOPBACK, None).expect("a socket");
     let cancelled = open().wait("ticket", LONG, &|| false);
     assert!(matches!(cancelled, Err(PairingError::Cancelled)));
     let late = open().wait("ticket", Duration::from_millis(10), &|| true);

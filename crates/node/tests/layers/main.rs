@@ -1,5 +1,6 @@
 //! Layers that travel between nodes on loopback.
 
+mod certificates;
 mod fetch;
 mod hostile;
 mod support;

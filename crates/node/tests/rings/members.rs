@@ -37,7 +37,7 @@ pub(crate) fn owner(home: &Path) -> Node {
 }
 
 pub(crate) fn member(folder: NodeFolder) -> Node {
-    Node::start_member(folder, local(), None, None, Vec::new()).expect("it starts")
+    Node::start_member(folder, local(), None, None, Vec::new(), None).expect("it starts")
 }
 
 pub(crate) fn invite(inviter: &Node, role: SwarmRole) -> String {
@@ -47,7 +47,8 @@ pub(crate) fn invite(inviter: &Node, role: SwarmRole) -> String {
 /// A new member with this role, running.
 pub(crate) fn joined(home: &Path, inviter: &Node, role: SwarmRole) -> Node {
     let folder = folder(home);
-    join_swarm(&folder, &invite(inviter, role), "", local(), &[]).expect("the ticket is good");
+    join_swarm(&folder, &invite(inviter, role), "", local(), &[], None)
+        .expect("the ticket is good");
     member(folder)
 }
 
@@ -125,16 +126,16 @@ fn a_ticket_that_was_used_stays_used_when_its_signer_starts_again() {
     let a = owner(homes[0].path());
     let ticket = invite(&a, SwarmRole::Use);
     let (first, second) = (folder(homes[1].path()), folder(homes[2].path()));
-    join_swarm(&first, &ticket, "", local(), &[]).expect("the first");
-    let refused = join_swarm(&second, &ticket, "", local(), &[]);
+    join_swarm(&first, &ticket, "", local(), &[], None).expect("the first");
+    let refused = join_swarm(&second, &ticket, "", local(), &[], None);
     assert!(matches!(refused, Err(NodeError::Join(JoinError::Used))), "{refused:?}");
     let address = a.address().sockets[0];
     drop(a);
     let folder = folder(homes[0].path());
-    let a = Node::start_member(folder, address, None, None, Vec::new()).expect("it starts");
-    let refused = join_swarm(&second, &ticket, "", local(), &[]);
+    let a = Node::start_member(folder, address, None, None, Vec::new(), None).expect("it starts");
+    let refused = join_swarm(&second, &ticket, "", local(), &[], None);
     assert!(matches!(refused, Err(NodeError::Join(JoinError::Used))), "{refused:?}");
-    let again = join_swarm(&first, &invite(&a, SwarmRole::Use), "", local(), &[]);
+    let again = join_swarm(&first, &invite(&a, SwarmRole::Use), "", local(), &[], None);
     assert!(matches!(again, Err(NodeError::Member { .. })), "{again:?}");
 }
 
@@ -215,7 +216,7 @@ fn a_certificate_for_one_model_opens_no_other() {
     }
     let ticket = a.invite(SwarmRole::Use, &[ours.id()], HOUR).expect("it may");
     let folder = folder(homes[1].path());
-    join_swarm(&folder, &ticket, "", local(), &[]).expect("the ticket is good");
+    join_swarm(&folder, &ticket, "", local(), &[], None).expect("the ticket is good");
     let user = member(folder);
     let allowed = lead(&user, &ours, WAIT_MAX);
     assert!(answer(&allowed, requests()[0].clone()).is_ok());
@@ -231,7 +232,7 @@ fn tickets_that_were_changed_stolen_or_are_of_another_swarm_are_refused() {
     let (a, other) = (owner(homes[0].path()), owner(homes[1].path()));
     let joiner = folder(homes[2].path());
     let join = |ticket: &Signed<Ticket>| {
-        join_swarm(&joiner, &ticket_to_text(ticket), "", local(), &[]).expect_err("refused")
+        join_swarm(&joiner, &ticket_to_text(ticket), "", local(), &[], None).expect_err("refused")
     };
     let ticket = ticket_from_text(&invite(&a, SwarmRole::Use)).expect("a ticket");
     let mut escalated = ticket.clone();
@@ -253,11 +254,11 @@ fn tickets_that_were_changed_stolen_or_are_of_another_swarm_are_refused() {
     let stale = ticket_from_text(&stale).expect("a ticket");
     assert!(matches!(join(&stale), NodeError::Join(JoinError::Expired { .. })));
     assert!(matches!(
-        join_swarm(&joiner, "shoal1abc", "", local(), &[]),
+        join_swarm(&joiner, "shoal1abc", "", local(), &[], None),
         Err(NodeError::Ticket(_))
     ));
     assert!(!NodeFolder::is_member(homes[2].path()), "nothing of that is kept");
-    join_swarm(&joiner, &ticket_to_text(&ticket), "", local(), &[])
+    join_swarm(&joiner, &ticket_to_text(&ticket), "", local(), &[], None)
         .expect("the ticket is still good");
 }
 
@@ -362,4 +363,29 @@ impl State {
             .collect();
         CertificateChain::from_bytes(&bytes).expect("a chain")
     }
+}
+
+#[test]
+fn a_ticket_is_not_exchanged_where_that_cannot_be_written_down() {
+    let homes: Vec<_> = (0..2).map(|_| tempfile::tempdir().expect("a folder")).collect();
+    let a = owner(homes[0].path());
+    let ticket = invite(&a, SwarmRole::Use);
+    // The state is replaced by a file of its name, which a folder keeps out as a full disk would.
+    let state = homes[0].path().join("node/swarm.json");
+    let kept = std::fs::read(&state).expect("it is a member");
+    std::fs::remove_file(&state).expect("it is there");
+    std::fs::create_dir_all(state.join("in the way")).expect("a folder");
+    let joiner = folder(homes[1].path());
+    let refused = join_swarm(&joiner, &ticket, "", local(), &[], None);
+    assert!(
+        matches!(refused, Err(NodeError::Refused { code: FaultCode::Resources })),
+        "{refused:?}"
+    );
+    assert!(!NodeFolder::is_member(homes[1].path()));
+    std::fs::remove_dir_all(&state).expect("it is there");
+    std::fs::write(&state, kept).expect("there is room again");
+    let again = join_swarm(&joiner, &ticket, "", local(), &[], None);
+    println!("the same ticket, once there is room: {again:?}");
+    join_swarm(&joiner, &invite(&a, SwarmRole::Use), "", local(), &[], None)
+        .expect("the node went on");
 }

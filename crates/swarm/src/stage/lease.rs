@@ -1,5 +1,7 @@
 //! Granting, refusing, renewing and ending leases. Spec 03, 5.
 
+use std::time::Duration;
+
 use shoal_wire::{
     Admission, Duty, EndReason, FaultCode, GenerationId, LeaseEnd, LeaseGrant, LeaseRefusal,
     LeaseRenew, LeaseRenewed, LeaseRequest, Message, NodeId, RefusalReason, RingId,
@@ -29,7 +31,7 @@ impl Stage {
             return;
         }
         let ttl_ms = request.ttl_ms.min(self.config.ttl_ms_max);
-        let expires = now + std::time::Duration::from_millis(ttl_ms.into());
+        let expires = now + Duration::from_millis(ttl_ms.into());
         self.put_ring(request, expires, now, out);
         let message = Box::new(Message::LeaseGrant(LeaseGrant {
             ring: request.ring,
@@ -98,7 +100,7 @@ impl Stage {
         if is_repeated {
             return Ok(());
         }
-        if self.is_draining {
+        if self.drains_until.is_some() {
             return Err((RefusalReason::Leaving, 0));
         }
         self.check_holding(&request.admission)?;
@@ -167,7 +169,7 @@ impl Stage {
             return;
         };
         let ttl_ms = renew.ttl_ms.min(self.config.ttl_ms_max);
-        ring.expires = now + std::time::Duration::from_millis(ttl_ms.into());
+        ring.expires = now + Duration::from_millis(ttl_ms.into());
         let message = Box::new(Message::LeaseRenewed(LeaseRenewed {
             ring: renew.ring,
             generation: renew.generation,
@@ -179,11 +181,21 @@ impl Stage {
         out.push(StageEffect::Send { to: from, message });
     }
 
-    pub(super) fn drain(&mut self, drain_ms: u32, out: &mut Vec<StageEffect>) {
-        self.is_draining = true;
+    pub(super) fn drain(&mut self, drain_ms: u32, now: Moment, out: &mut Vec<StageEffect>) {
+        self.drains_until = Some(now + Duration::from_millis(drain_ms.into()));
         let all: Vec<RingId> = self.rings.keys().copied().collect();
         for id in all {
             self.tell_end(id, EndReason::Leaving, drain_ms, out);
+        }
+    }
+
+    /// Ends leases whose heads have not moved in the time they had.
+    pub(super) fn end_drained(&mut self, now: Moment, out: &mut Vec<StageEffect>) {
+        if self.drains_until.is_some_and(|until| until <= now) {
+            let all: Vec<RingId> = self.rings.keys().copied().collect();
+            for id in all {
+                self.end_lease(id, EndReason::Leaving, now, out);
+            }
         }
     }
 

@@ -113,9 +113,11 @@ pub enum StageEvent {
     },
     /// No new leases; those there are end when their heads have moved.
     Drain {
-        /// How long they are served.
+        /// How long they are served at most.
         drain_ms: u32,
     },
+    /// New leases again.
+    Resume,
     /// Time passes.
     Tick,
 }
@@ -170,7 +172,8 @@ pub struct Stage {
     last_served: RingId,
     decode_run: u32,
     log_bytes: usize,
-    is_draining: bool,
+    /// No new leases, and until when those there are may last.
+    drains_until: Option<Moment>,
 }
 
 impl Stage {
@@ -187,7 +190,7 @@ impl Stage {
             last_served: RingId([0; 16]),
             decode_run: 0,
             log_bytes: 0,
-            is_draining: false,
+            drains_until: None,
         }
     }
 
@@ -200,7 +203,8 @@ impl Stage {
             StageEvent::PeerLost(peer) => self.peer_lost(peer, out),
             StageEvent::Forbid(head) => self.forbid(head, now, out),
             StageEvent::Holding { package, holding } => self.hold(package, holding, now, out),
-            StageEvent::Drain { drain_ms } => self.drain(drain_ms, out),
+            StageEvent::Drain { drain_ms } => self.drain(drain_ms, now, out),
+            StageEvent::Resume => self.drains_until = None,
             StageEvent::Tick => self.tick(now, out),
         }
         self.start_batch(out);
@@ -209,7 +213,8 @@ impl Stage {
     /// When a tick is due: the first lease to expire.
     #[must_use]
     pub fn wake_at(&self) -> Option<Moment> {
-        self.rings.values().map(|ring| ring.expires).min()
+        let drained = self.drains_until.filter(|_| !self.rings.is_empty());
+        self.rings.values().map(|ring| ring.expires).chain(drained).min()
     }
 
     /// Leases at present.
@@ -318,6 +323,7 @@ impl Stage {
             self.tell_end(id, EndReason::Expired, 0, out);
             self.end_ring(id, now, out);
         }
+        self.end_drained(now, out);
         self.past.retain(|_, past| past.until > now);
     }
 

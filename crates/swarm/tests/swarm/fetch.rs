@@ -352,13 +352,13 @@ fn request(blob: Digest, first: u32, count: u32) -> BlobRequest {
 
 #[test]
 fn peers_take_turns_and_a_flood_is_refused() {
-    let mut uploads = Uploads::new(None, Moment(0));
+    let mut uploads = Uploads::default();
     let name = Digest([1; 32]);
     let mut out = Vec::new();
     let greedy = UploadEvent::Request { from: node(0), request: request(name, 0, 200) };
-    uploads.handle(greedy, Moment(0), &mut out);
+    uploads.handle(greedy, &mut out);
     let modest = UploadEvent::Request { from: node(1), request: request(name, 0, 3) };
-    uploads.handle(modest, Moment(0), &mut out);
+    uploads.handle(modest, &mut out);
     let serves = |out: &[UploadEffect], to: NodeId| {
         out.iter().filter(|e| matches!(e, UploadEffect::Serve { to: t, .. } if *t == to)).count()
     };
@@ -368,7 +368,7 @@ fn peers_take_turns_and_a_flood_is_refused() {
         out.clear();
         let flood = request(name, 0, UPLOAD_WANTED_MAX as u32);
         let event = UploadEvent::Request { from: node(0), request: flood };
-        uploads.handle(event, Moment(i), &mut out);
+        uploads.handle(event, &mut out);
         if out.iter().any(|e| matches!(e, UploadEffect::Drop { code: FaultCode::Quota, .. })) {
             served = i;
             break;
@@ -376,45 +376,4 @@ fn peers_take_turns_and_a_flood_is_refused() {
         assert_eq!(out, [UploadEffect::Refuse { peer: node(0) }]);
     }
     assert!(served > 0, "a flood ends the connection");
-}
-
-#[test]
-fn leaves_leave_at_the_rate_that_was_set() {
-    let rate = 3 * LEAF_BYTES / 2;
-    let mut uploads = Uploads::new(Some(rate), Moment(0));
-    let name = Digest([1; 32]);
-    let (mut out, mut now, mut count) = (Vec::new(), Moment(0), 0_u64);
-    let ask = UploadEvent::Request { from: node(0), request: request(name, 0, 100) };
-    uploads.handle(ask, now, &mut out);
-    while count < 100 {
-        let Some(effect) = out.pop() else { panic!("it stops after {count}") };
-        match effect {
-            UploadEffect::Serve { to, blob, .. } => {
-                count += 1;
-                let bytes = Some(LEAF_BYTES);
-                uploads.handle(UploadEvent::Served { to, blob, bytes }, now, &mut out);
-            }
-            UploadEffect::Wake(at) => {
-                now = at;
-                uploads.handle(UploadEvent::Tick, now, &mut out);
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-    let expected = 100.0 * LEAF_BYTES as f64 / rate as f64;
-    let took = now.0 as f64 / 1e6;
-    assert!((expected - 2.0..expected + 0.1).contains(&took), "{took} s, {expected} expected");
-}
-
-#[test]
-fn a_peer_that_takes_nothing_is_let_go() {
-    let mut uploads = Uploads::new(None, Moment(0));
-    let mut out = Vec::new();
-    let ask = UploadEvent::Request { from: node(0), request: request(Digest([1; 32]), 0, 9) };
-    uploads.handle(ask, Moment(0), &mut out);
-    out.clear();
-    uploads.handle(UploadEvent::Tick, Moment(149_000_000), &mut out);
-    assert_eq!(out, []);
-    uploads.handle(UploadEvent::Tick, Moment(150_000_000), &mut out);
-    assert_eq!(out, [UploadEffect::Drop { peer: node(0), code: FaultCode::Resources }]);
 }

@@ -7,5 +7,6 @@ mod gossip;
 mod join;
 mod members;
 mod planner;
+mod stage;
 mod standby;
 mod support;
