@@ -38,8 +38,8 @@ pub trait KeptAnswers: Send + Sync {
     /// The answer with this key.
     ///
     /// # Errors
-    /// It cannot be known whether there is one; of the kind [`std::io::ErrorKind::InvalidData`] when
-    /// it is damaged.
+    /// It cannot be known whether there is one; of the kind [`std::io::ErrorKind::InvalidData`]
+    /// when it is damaged.
     fn find(&self, key: &[u8; 32]) -> std::io::Result<Option<Vec<u8>>>;
 
     /// Keeps an answer, in the place of what was kept with this key.

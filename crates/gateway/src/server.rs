@@ -248,6 +248,24 @@ async fn serve(
     patience: Duration,
     _permit: OwnedSemaphorePermit,
 ) {
+    // A connection on which nothing has come yet needs no buffers. Hundreds of them that are closed
+    // and opened again would else leave their memory behind, now with one thread, now with another.
+    let came = tokio::select! {
+        came = tokio::time::timeout(patience, stream.readable()) => matches!(came, Ok(Ok(()))),
+        _ = phase.wait_for(|phase| *phase != Phase::Serving) => false,
+    };
+    if came {
+        Box::pin(answer(stream, router, phase, patience)).await;
+    }
+}
+
+/// Answers what comes on a connection.
+async fn answer(
+    stream: TcpStream,
+    router: Router,
+    mut phase: watch::Receiver<Phase>,
+    patience: Duration,
+) {
     // Tokens are small and must not wait for each other. Where it fails they only come later.
     let _ = stream.set_nodelay(true);
     let mut stream = TimeoutStream::new(stream);

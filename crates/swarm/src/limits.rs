@@ -52,6 +52,10 @@ pub const PROBE_EVERY: Duration = Duration::from_millis(200);
 pub const DEAD_AFTER: Duration = Duration::from_millis(600);
 /// Round trips that have to fit into `DEAD_AFTER`, or it is longer.
 pub const DEAD_ROUND_TRIPS: u32 = 3;
+/// The same for the slowest answers of late.
+pub const DEAD_SLOW_ANSWERS: u32 = 2;
+/// What slowness earns at most.
+pub const DEAD_SLOW_MAX: Duration = Duration::from_secs(3);
 /// A head that looks so much later than it should was not awake to see answers: what it asked
 /// before counts as asked just now.
 pub const LATE_LOOK: Duration = Duration::from_millis(250);

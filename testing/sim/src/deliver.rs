@@ -22,6 +22,8 @@ const SAMPLE: Duration = Duration::from_millis(2);
 const PREFILL_SHARE: f64 = 0.04;
 /// Each further row of a batch costs this share.
 const BATCH_SHARE: f64 = 0.05;
+/// How long after it wakes a head has read what came meanwhile.
+const READING: Duration = Duration::from_millis(20);
 /// Spares a head chooses from.
 const SPARES: usize = 4;
 
@@ -62,9 +64,10 @@ impl World {
         let sender = self.id(from);
         let Some(node) = self.nodes.get_mut(to as usize) else {
             let head = to - self.nodes.len() as u32;
-            if self.sleeps(head) {
-                let at = self.heads[head as usize].asleep_until;
-                self.queue.push(at, Event::Deliver { to, from, life, item });
+            // Whoever reads the network was asleep too, and wakes after the clock has struck.
+            let read_at = self.heads[head as usize].asleep_until + READING;
+            if read_at > self.now {
+                self.queue.push(read_at, Event::Deliver { to, from, life, item });
             } else {
                 self.deliver_to_head(head as usize, sender, item);
             }

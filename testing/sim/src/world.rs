@@ -251,7 +251,11 @@ impl World {
     fn nap(&mut self) {
         self.next_nap();
         let head = self.random.below(self.heads.len() as u64) as usize;
-        let nap = Duration::from_secs_f64(0.2 + self.random.exponential(1.0));
+        if self.sleeps(head as u32) {
+            // It would be asleep for longer than a lease lasts.
+            return;
+        }
+        let nap = Duration::from_secs_f64(0.2 + self.random.unit() * 2.3);
         self.heads[head].asleep_until = self.now + nap;
     }
 

@@ -20,8 +20,8 @@ use cursor::{Cursor, GROUP_BLOCKS, Panel};
 /// Read alone by two threads of a Zen 3: 16 GB/s from one place each, 20 from two, 24 from four.
 const STREAMS: usize = 4;
 
-/// Panels that are multiplied with the same rows one after the other, as long as they fit the second
-/// cache: rows of x come from the third and are read once for all of them.
+/// Panels that are multiplied with the same rows one after the other, as long as they fit the
+/// second cache: rows of x come from the third and are read once for all of them.
 const PANELS: usize = 4;
 /// Bytes of those panels.
 const PANELS_BYTES: usize = 256 << 10;

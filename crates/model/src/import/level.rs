@@ -2,8 +2,8 @@
 //! activations, by powers of two: the function stays the same to the last bit.
 //!
 //! Columns that share a block share its multiplier, so a column of small weights keeps few bits of
-//! its own, and what reads large activations often has small weights. No row's largest weight grows,
-//! so no scale does, and no activation. Owns the choice of powers. Spec 02 §9.
+//! its own, and what reads large activations often has small weights. No row's largest weight and
+//! no activation grows, so no scale does. Owns the choice of powers. Spec 02 §9.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -68,13 +68,7 @@ impl Driver {
                 }
                 self.tell_head(ring, from, message);
             }
-            // Nobody else has asked for anything.
-            Message::PrepareStatus(_) if !self.slots.is_empty() => {
-                let rings: Vec<RingId> = self.slots.keys().copied().collect();
-                for ring in rings {
-                    self.tell_head(ring, from, message.clone());
-                }
-            }
+            Message::PrepareStatus(_) if !self.slots.is_empty() => self.tell_heads(from, &message),
             Message::LeaseRenewed(ref renewed) => self.tell_head(renewed.ring, from, message),
             Message::LeaseRefusal(ref refusal) => {
                 self.note(refusal.ring, from, &format!("refused: {:?}", refusal.reason));
@@ -160,11 +154,9 @@ impl Driver {
                 }
             }
         }
-        if is_news {
-            let rings: Vec<RingId> = self.slots.keys().copied().collect();
-            for ring in rings {
-                self.head(ring, HeadEvent::News);
-            }
+        let rings: Vec<RingId> = self.slots.keys().copied().collect();
+        for ring in rings.into_iter().filter(|_| is_news) {
+            self.head(ring, HeadEvent::News);
         }
     }
 
@@ -181,6 +173,14 @@ impl Driver {
         // The trouble is with the one after it. When that has left the route, the head knows.
         if let Some(lost) = self.slots.get(&ring).and_then(|slot| slot.after(from)) {
             self.note(ring, from, &format!("does not reach {lost}"));
+        }
+    }
+
+    /// All rings of this node: the message names none.
+    fn tell_heads(&mut self, from: NodeId, message: &Message) {
+        let rings: Vec<RingId> = self.slots.keys().copied().collect();
+        for ring in rings {
+            self.tell_head(ring, from, Box::new(message.clone()));
         }
     }
 

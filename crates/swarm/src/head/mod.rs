@@ -306,6 +306,8 @@ pub struct Head {
     /// That of the first stage's shadow; `None`: it gets no copies.
     shadow_credit: Option<Amount>,
     progress: Moment,
+    /// The last tick.
+    looked: Moment,
     idle_since: Moment,
     replaced: u64,
     replayed_tokens: u64,
@@ -334,6 +336,7 @@ impl Head {
             credit: Amount::default(),
             shadow_credit: None,
             progress: Moment(0),
+            looked: Moment(0),
             idle_since: Moment(0),
             replaced: 0,
             replayed_tokens: 0,

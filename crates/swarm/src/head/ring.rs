@@ -54,6 +54,8 @@ pub(super) struct Link {
     pub(super) asked_last: Moment,
     /// The shortest time in which it answered.
     pub(super) round_trip: Option<Duration>,
+    /// The longest lately: it falls by an eighth with each answer.
+    pub(super) slowest: Duration,
     pub(super) renewed: Moment,
     /// How often a late look was granted since it was last heard.
     pub(super) late_looks: u32,
@@ -74,6 +76,7 @@ impl Link {
             asked: Some(now),
             asked_last: now,
             round_trip: None,
+            slowest: Duration::ZERO,
             renewed: now,
             late_looks: 0,
             idle_since: None,
@@ -87,11 +90,13 @@ impl Link {
         if let Some(asked) = self.asked.take() {
             let took = now - asked;
             self.round_trip = Some(self.round_trip.map_or(took, |best| best.min(took)));
+            self.slowest = took.max(self.slowest * 7 / 8);
         }
     }
 
     /// This node was not awake. Says whether what was asked counts as asked just now.
     pub(super) fn forgive(&mut self, now: Moment) -> bool {
+        self.idle_since = None;
         if self.late_looks >= limits::LATE_LOOKS_MAX {
             return false;
         }
@@ -102,10 +107,12 @@ impl Link {
         true
     }
 
-    /// How long it may be silent.
+    /// How long it may be silent: longer when it is far, or has been slow lately, as on a machine
+    /// whose cores others keep busy.
     pub(super) fn patience(&self) -> Duration {
         let trips = self.round_trip.unwrap_or_default() * limits::DEAD_ROUND_TRIPS;
-        limits::DEAD_AFTER.max(trips)
+        let slow = (self.slowest * limits::DEAD_SLOW_ANSWERS).min(limits::DEAD_SLOW_MAX);
+        limits::DEAD_AFTER.max(trips).max(slow)
     }
 }
 
@@ -152,6 +159,7 @@ impl Head {
         self.generation = GenerationId(self.generation.0 + 1);
         self.state = State::Leasing { since: now };
         self.stand_by_at = now;
+        self.looked = now;
         let survives = |stage: &RouteStage| {
             let same = |old: &&RouteStage| old.node == stage.node && old.layers == stage.layers;
             self.completed.iter().any(|old| same(&old))

@@ -13,7 +13,11 @@ impl Head {
     pub fn wake_at(&self) -> Option<Moment> {
         let own = match self.state {
             State::Idle => None,
-            State::Leasing { since } => Some(self.lease_at(since).min(self.renew_at())),
+            // It looks more often than it has to, to notice when it was not awake.
+            State::Leasing { since } => {
+                let look_at = self.looked + limits::PROBE_EVERY;
+                Some(self.lease_at(since).min(self.renew_at()).min(look_at))
+            }
             State::Shadowing { until } => Some(until.min(self.renew_at())),
             State::Down { retry_at, .. } => Some(retry_at),
             State::Ready if self.live.is_empty() => {
@@ -59,6 +63,7 @@ impl Head {
     pub(super) fn tick(&mut self, now: Moment, scout: &mut dyn Scout, out: &mut Vec<HeadEffect>) {
         self.excluded.retain(|_, until| *until > now);
         self.forgive_own_absence(now);
+        self.looked = now;
         self.fail_stalled(now, out);
         match self.state {
             State::Leasing { since } => self.watch_leasing(since, now, scout, out),
