@@ -16,7 +16,7 @@ pub use hours::{Hours, HoursError, minute_of_day};
 pub use power::{POWER_SUPPLIES, Power, power};
 
 /// How long nothing has to stand in the way before a node that rested computes again.
-pub const REST_MIN: Duration = Duration::from_secs(30);
+const REST_MIN: Duration = Duration::from_secs(30);
 
 /// What the owner allows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -90,6 +90,7 @@ impl Peers {
         address: Option<PeerAddress>,
         now: Moment,
     ) -> Result<(), Unsent> {
+        let looks_up = self.looks_up();
         let peer = self.by_node.entry(to).or_default();
         if let Some((_, sender)) = peer.links.last() {
             return put(sender, &what).map_err(Unsent::Net);
@@ -101,7 +102,7 @@ impl Peers {
         peer.pending.push_back(what);
         match (peer.effort, address) {
             (Effort::None | Effort::WaitsUntil(_), Some(address)) => self.dial(address),
-            (Effort::None, None) if self.looks_up() => self.dial(PeerAddress::nowhere(to)),
+            (Effort::None, None) if looks_up => self.dial(PeerAddress::nowhere(to)),
             (Effort::None, None) => peer.effort = Effort::WaitsUntil(now + ADDRESS_WAIT),
             _ => {}
         }

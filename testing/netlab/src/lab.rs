@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use crate::fault::Fault;
 use crate::lateness::Lateness;
 use crate::leftovers;
-use crate::link::{Access, Counts, Link};
+use crate::link::{Access, Counts, Link, Sent};
 use crate::network::{Network, place};
 use crate::node::Node;
 use crate::profile::Profile;

@@ -98,7 +98,7 @@ pub fn gossip_cost(nodes: usize, seed: u64) -> GossipCost {
                 heard[row..row + nodes].fill(false);
                 heard[row + node as usize] = true;
                 queue.push(now + every, Event::Announce(node));
-                (node, node, near[node as usize].iter().copied().collect())
+                (node, node, near[node as usize].to_vec())
             }
             Event::Heard { by, from, about } => {
                 let place = about as usize * nodes + by as usize;

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use shoal_testkit::gguf_file;
+use shoal_testkit::{gguf_file, tiny_architecture};
 use shoal_train::data::{Document, encode_shard};
 
 use crate::support::{Ended, Home, names, tiny};
@@ -219,11 +219,11 @@ fn packed_tokens_are_learned_and_refused_when_cut() {
     training.edit(TEXT, "format = \"tokens\"\npath = \"packed.tokens\"");
     let path = training.folder.join("packed.tokens");
     let document = |i| Document {
-        tokens: (0..40).map(|t| 3 + (7 * t + i) % 200).collect(),
+        tokens: (0..40_u32).map(|t| 3 + (7 * t + i) % 200).collect(),
         weights: Vec::new(),
     };
     let documents: Vec<Document> = (0..20).map(document).collect();
-    let good = encode_shard(tiny().vocab_count, &documents);
+    let good = encode_shard(tiny_architecture().vocab_count, &documents);
     let refused = |verb: &str, bytes: &[u8], named: &str| {
         std::fs::write(&path, bytes).unwrap();
         training.run(verb, &[]).failed(4, named);
@@ -235,7 +235,11 @@ fn packed_tokens_are_learned_and_refused_when_cut() {
     std::fs::write(&path, &good).unwrap();
     let last = training.finished("run");
     refused("resume", &good[..good.len() - 1], "damaged");
-    refused("resume", &encode_shard(tiny().vocab_count, &documents[1..]), "data changed");
+    refused(
+        "resume",
+        &encode_shard(tiny_architecture().vocab_count, &documents[1..]),
+        "data changed",
+    );
     std::fs::write(&path, &good).unwrap();
     assert_eq!(training.finished("resume")["state"], last["state"]);
 }

@@ -78,7 +78,7 @@ fn two_wrong_codes_and_strangers_leave_room_for_the_right_one() {
 
 #[test]
 fn a_wrong_code_counts_whatever_its_guest_does_then() {
-    let pairing = Pairing::open(LOOPBACK).expect("a socket");
+    let pairing = Pairing::open(LOOPBACK, None).expect("a socket");
     let (code, at) = (pairing.code(), pairing.address());
     let host = thread::spawn(move || pairing.wait("ticket", LONG, &|| true));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -21,7 +21,7 @@ fn member(seed: u16, is_other: bool, links: &[u16]) -> Signed<Descriptor> {
     if is_other {
         let mut offer = body.offers[0].clone();
         offer.package = PackageId(Digest::of(b"another model"));
-        body.offers = List::try_new(vec![offer]).unwrap();
+        body.offers = List::try_new(vec![offer]).expect("one offer");
     }
     key(seed).sign(body)
 }
@@ -30,7 +30,7 @@ fn member(seed: u16, is_other: bool, links: &[u16]) -> Signed<Descriptor> {
 fn swarm(count: u16) -> Members {
     let mut members = Members::default();
     for seed in 0..count {
-        members.learn(member(seed, seed % 2 == 1, &[]), Moment(0)).unwrap();
+        members.learn(member(seed, seed % 2 == 1, &[]), Moment(0)).expect("signed");
     }
     members
 }
