@@ -33,8 +33,8 @@ impl std::fmt::Debug for Announcement {
 }
 
 impl Announcement {
-    /// Announces that `node` listens on `port` at the addresses of this machine, those of IPv4 alone
-    /// unless it listens on all.
+    /// Announces that `node` listens on `port` at the addresses of this machine, those of IPv4
+    /// alone unless it listens on all.
     ///
     /// # Errors
     /// There is no multicast here.

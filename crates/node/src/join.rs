@@ -56,7 +56,8 @@ pub fn create_swarm(folder: &NodeFolder, name: &str) -> Result<Joined, NodeError
 }
 
 /// Joins a swarm with a ticket. Asks the member that signed it, and nobody else; over a relay that
-/// is among `relays` if there is no other way, and after a look into the DHT if `discovery` says so.
+/// is among `relays` if there is no other way, and after a look into the DHT if `discovery` says
+/// so.
 ///
 /// # Errors
 /// The folder is in a swarm already, the text is no ticket, or why the member refused.
