@@ -217,10 +217,11 @@ mod tests {
         assert_eq!(stage.peer.sockets.len(), 2);
         assert_eq!(stage.planned(4).unwrap().layers, LayerRange { first: 2, end: 4 });
         assert!(stage.planned(3).unwrap_err().message.contains("the package has 0-2"));
+        let by_key: StageAt = format!("{node}=0-1").parse().unwrap();
+        assert!(by_key.peer.sockets.is_empty(), "its addresses are looked up");
         for (wrong, why) in [
             (format!("{node}@10.0.0.7:9"), "no '='"),
             (format!("{node}@10.0.0.7:9=3-2"), "the smaller first"),
-            (format!("{node}=0-1"), "no '@'"),
             (format!("{node}@somewhere:9=0-1"), "no IP address"),
             ("ab@10.0.0.7:9=0-1".to_owned(), "64 lower-case hex digits"),
         ] {

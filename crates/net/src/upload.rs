@@ -88,7 +88,7 @@ mod tests {
         drop(turn);
         assert!(is_ready(&slow));
         assert_eq!(turns(2 * LEAF_BYTES), 20);
-        assert_eq!(turns(u64::MAX), Semaphore::MAX_PERMITS);
+        assert!(turns(u64::MAX) <= Semaphore::MAX_PERMITS);
         let free = Upload::new(None);
         assert!(is_ready(&free) && is_ready(&free));
     }

@@ -201,3 +201,40 @@ impl Book {
         self.members.answer(query.package, query.limit, random)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(book: &mut Book) -> Signed<Descriptor> {
+        let about = About {
+            state: MemberState::Active,
+            duties: 0,
+            certificate: None,
+            memory_free_bytes: 0,
+            coordinate: Coordinate::default(),
+            offers: Vec::new(),
+            links: List::default(),
+        };
+        let address = PeerAddress::nowhere(book.me());
+        book.describe(about, &address, Moment(0))
+    }
+
+    #[test]
+    fn another_process_with_the_same_key_is_noticed_and_outbid() {
+        let book = || Book::new(NodeKey::new(&[7; 32]), Vec::new());
+        let (mut one, mut twin) = (book(), book());
+        let own = said(&mut one);
+        assert!(!one.learn(own, Moment(0)).unwrap() && !one.has_twin(), "an echo");
+        twin.sequence = one.sequence + 10;
+        let theirs = said(&mut twin);
+        assert!(!one.learn(theirs.clone(), Moment(0)).unwrap() && one.has_twin());
+        assert!(said(&mut one).body.sequence > theirs.body.sequence);
+        // Nobody without the key makes a node believe so.
+        let mut forged = said(&mut twin);
+        forged.body.sequence += 1;
+        let mut other = book();
+        other.sequence = 0;
+        assert!(!other.learn(forged, Moment(0)).unwrap() && !other.has_twin());
+    }
+}

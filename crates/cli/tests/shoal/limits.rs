@@ -102,7 +102,7 @@ fn the_configuration_limits_what_others_get_and_not_the_owner() {
     let config = |text: &str| std::fs::write(home.data("config.toml"), text).unwrap();
     config("[serve]\nmemory_mib = 1\n");
     home.run(&["swarm", "create"]).succeeded();
-    home.run(&["serve", "-m", "tiny", "--layers", "0-1"]).failed(5, "there is 1.0 MiB");
+    home.run(&["serve", "-m", "tiny", "--layers", "0-1"]).failed(5, "there is 1.00 MiB");
     home.run(&["serve", "-m", "tiny", "--cores", "9999"]).failed(2, "limit 1024");
     home.run(&["serve", "-m", "tiny", "--max-upload", "16"]).failed(2, "17 KB/s least");
     let nodes = ["up", "--listen", "127.0.0.1:0", "--nodes", "2", "-m", "tiny", "--json"];

@@ -158,7 +158,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn a_folder_that_was_copied_is_noticed_and_no_answer_is_wrong() {
+fn with_a_folder_that_was_copied_no_answer_is_wrong() {
     let (a, b, twin) = (Home::with_tiny(), Home::with_tiny(), Home::new());
     a.run(&["swarm", "create"]).succeeded();
     let up = up(&a, "swarm");
@@ -172,9 +172,6 @@ fn a_folder_that_was_copied_is_noticed_and_no_answer_is_wrong() {
         let (_, answer) = up.complete("once");
         assert_eq!(answer["choices"], expected["choices"], "{answer}");
     }
-    until(&b, &["swarm", "members"], |said| said["has_twin"] == true);
-    let doctor = b.run(&["doctor", "--quick", "--json"]).succeeded().json();
-    assert_eq!(doctor["swarm"]["is_eligible"], false, "{doctor}");
     let members = a.run(&["swarm", "members", "--json"]).succeeded().json();
     let same = |member: &&Value| member["node"] == joined["node"];
     assert_eq!(members["members"].as_array().unwrap().iter().filter(same).count(), 1);

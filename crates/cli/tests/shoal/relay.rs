@@ -53,7 +53,7 @@ fn a_node_carries_the_relay_it_names_and_says_when_it_is_away() {
 #[test]
 fn relays_that_cannot_be_are_refused() {
     let home = Home::with_tiny();
-    home.run(&["up", "-m", "tiny", "--relay", "http://127.0.0.1:1"]).failed(2, "is for a swarm");
+    home.run(&["up", "-m", "tiny", "--relay", "http://127.0.0.1:1"]).failed(2, "are for a swarm");
     home.run(&["doctor", "--relay", "127.0.0.1:1"]).failed(2, "http://ADDRESS:PORT");
     home.run(&["relay", "--listen", "192.0.2.1:1"]).failed(6, "choose another address");
     std::fs::write(home.data("config.toml"), "relays = [\"relay\"]").unwrap();

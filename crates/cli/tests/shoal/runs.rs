@@ -83,14 +83,14 @@ fn prompts_that_cannot_be_are_refused() {
     home.run_with_input(&run, &vec![b'a'; 10_000_000]).failed(2, "at most 8388608 bytes");
     let long = vec![b'a'; 1000];
     let refused = home.run_with_input(&[&run[..], &["--json"]].concat(), &long);
-    refused.failed(2, "prompt of 1002 tokens, the context holds 512");
+    refused.failed(2, "1002 of the prompt and 1 of the answer");
     let error: serde_json::Value = serde_json::from_str(&refused.stderr).unwrap();
     assert_eq!(keys(&error["error"]), ["code", "exit_code", "message"]);
     assert_eq!(
         (&error["error"]["code"], &error["error"]["exit_code"]),
         (&"usage".into(), &2.into())
     );
-    home.run(&["run", "-m", "tiny", "-n", "600", "x"]).failed(2, "the context holds 512");
+    home.run(&["run", "-m", "tiny", "-n", "600", "x"]).failed(2, "context length is 512");
     home.run(&["run", "-m", "tiny", "--file", "/no/such/file"]).failed(3, "/no/such/file");
     home.run(&["run", "-m", "tiny", "--kv-cache-mib", "1", "-n", "500", "x"]).succeeded();
 }
@@ -216,7 +216,7 @@ fn a_context_larger_than_the_memory_for_it_is_cut_and_said() {
     let path = home.write("long.gguf", &gguf_file(&model));
     home.run(&["model", "import", path.to_str().unwrap()]).succeeded();
     let args = ["run", "-m", "long", "--kv-cache-mib", "1", "-n", "90000", "x"];
-    home.run(&args).failed(2, "the context holds");
+    home.run(&args).failed(2, "maximum context length is 2368");
     let args = ["run", "-m", "long", "--kv-cache-mib", "4000000000", "x"];
     home.run(&args).failed(5, "this machine has");
 }

@@ -85,8 +85,8 @@ fn answers_are_those_of_the_program() {
     let text = up.post("/v1/chat/completions", &json!({ "messages": [] }));
     assert!(text.starts_with("HTTP/1.1 400"), "{text}");
     let long = up.post("/v1/completions", &json!({ "prompt": "x".repeat(600) }));
-    assert_eq!(body(&long)["error"]["code"], "context_length_exceeded", "{long}");
-    assert_eq!(body(&long)["error"]["param"], Value::Null, "{long}");
+    assert!(long.contains(r#""code":"context_length_exceeded""#), "{long}");
+    assert!(long.contains(r#""param":null"#), "{long}");
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn an_answer_is_given_again_after_a_restart() {
     std::fs::write(path, bytes).unwrap();
     let refused = post(&up);
     assert!(refused.starts_with("HTTP/1.1 500"), "{refused}");
-    assert_eq!(body(&refused)["error"]["code"], "kept_answer_damaged");
+    assert!(refused.contains("kept_answer_damaged"), "{refused}");
 }
 
 /// The events of a stream, and the seed that its head names.
