@@ -159,9 +159,13 @@ await check("edit", async () => {
 await check("stop", async () => {
   await set("#limit", "400");
   await send(" and a dog");
-  await page.waitForFunction(() =>
-    document.querySelector("#turns > li:last-child.assistant .text")?.textContent.length > 0);
-  await $("#stop").click();
+  // Clicked in the page: a small model would be done before a click from outside.
+  await page.waitForFunction(() => {
+    const text = document.querySelector("#turns > li:last-child.assistant .text");
+    if (!text?.textContent.length) return false;
+    document.querySelector("#stop").click();
+    return true;
+  });
   await idle();
   assert.equal(await answer().locator(".note").textContent(), "stopped");
   assert.notEqual(await answer().locator(".text").textContent(), "");
