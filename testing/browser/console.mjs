@@ -340,7 +340,7 @@ await check("swarm", async () => {
   await page.keyboard.press("Enter");
   await $("#map h2").first().waitFor({ state: "visible" });
   await $("#clear").click();
-  await set("#limit", "200");
+  await set("#limit", "480");
   await send("Once upon a time");
   await $("#map .flows path").first().waitFor({ state: "attached" });
   assert.match(await $("#swarm-summary").textContent(), /^3 of 3 nodes, 1 requests/);
