@@ -92,8 +92,16 @@ impl Peers {
     ) -> Result<(), Unsent> {
         let looks_up = self.looks_up();
         let peer = self.by_node.entry(to).or_default();
-        if let Some((_, sender)) = peer.links.last() {
-            return put(sender, &what).map_err(Unsent::Net);
+        while let Some((_, sender)) = peer.links.last() {
+            match put(sender, &what) {
+                // An older one may still be up.
+                Err(NetError::Closed { .. }) if peer.links.len() > 1 => {
+                    peer.links.truncate(peer.links.len() - 1)
+                }
+                // Its reader says so, and why.
+                Err(NetError::Closed { .. }) => return Ok(()),
+                sent => return sent.map_err(Unsent::Net),
+            }
         }
         peer.pending_bytes += what.bytes();
         if peer.pending.len() >= PENDING_MAX || peer.pending_bytes > PENDING_BYTES_MAX {
