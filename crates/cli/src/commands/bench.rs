@@ -2,12 +2,13 @@
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Subcommand;
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::measure::{Bench, Shape, Times, median, memory_read};
+use crate::measure::{Bench, Memory, Shape, Times, median};
 use crate::models::ModelName;
 use crate::session::Session;
 use crate::{interrupt, measure, models, output, progress};
@@ -65,17 +66,22 @@ fn engine(session: &Session, args: &EngineArgs) -> Result<(), Failure> {
     // Weights come from the disk the first time they are read.
     Bench::load(&package, kernels.clone(), one)?.run()?;
     let mut bench = Bench::load(&package, kernels.clone(), shape)?;
-    let times: Vec<Times> =
-        (0..args.repeat.get()).map(|_| bench.run()).collect::<Result<_, _>>()?;
-    let bandwidth = memory_read(&kernels)?;
+    let memory = Memory::new();
+    let mut measured = Vec::new();
+    for _ in 0..args.repeat.get() {
+        measured.push((bench.run()?, memory.read(&kernels)?));
+    }
     busy.finish_and_clear();
 
-    let rate = |tokens: usize, time: fn(&Times) -> f64| {
-        let tokens = (tokens * shape.sequences) as f64;
-        median(times.iter().map(|t| tokens / time(t).max(f64::MIN_POSITIVE)).collect())
+    let rate = |tokens: usize, time: Duration| {
+        (tokens * shape.sequences) as f64 / time.as_secs_f64().max(f64::MIN_POSITIVE)
     };
-    let prefill = rate(shape.prompt_tokens, |t| t.prefill.as_secs_f64());
-    let decode = rate(shape.decode_tokens, |t| t.decode.as_secs_f64());
+    let of = |value: &dyn Fn(&Times, f64) -> f64| {
+        median(measured.iter().map(|(times, bandwidth)| value(times, *bandwidth)).collect())
+    };
+    let prefill = of(&|times, _| rate(shape.prompt_tokens, times.prefill));
+    let decode = of(&|times, _| rate(shape.decode_tokens, times.decode));
+    let bandwidth = of(&|_, bandwidth| bandwidth);
     let bytes = bench.bytes_per_token();
     let fraction = bytes * decode / bandwidth;
     if session.json {

@@ -8,6 +8,7 @@ use shoal_store::{Health, Store};
 
 use crate::config;
 use crate::failure::{Code, Failure};
+use crate::measure::Memory;
 use crate::relays::Relays;
 use crate::session::Session;
 use crate::{interrupt, measure, memory, nat, output, swarming};
@@ -48,7 +49,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
     let problems = problems(&health);
     let bandwidth = match args.quick {
         true => None,
-        false => Some(measure::memory_read(&*measure::kernels(session.threads)?)? / 1e9),
+        false => Some(Memory::new().read(&*measure::kernels(session.threads)?)? / 1e9),
     };
     let (total, available) = (memory::total_bytes(), memory::available_bytes());
     let isas: Vec<&str> = Isa::available().map(Isa::name).collect();
