@@ -240,6 +240,7 @@ impl Stage {
                 kernels,
                 architecture,
                 layer,
+                next: layers.get(index + 1).filter(|_| index + 1 < part.end),
                 index,
                 score_scale: self.score_scale,
                 plan: &plan,
@@ -374,11 +375,19 @@ impl Stage {
     }
 }
 
+/// What multiplies the same rows, in the order of a layer.
+const ATTENTION_IN: [LinearPart; 3] = [LinearPart::Query, LinearPart::Key, LinearPart::Value];
+const ATTENTION_OUT: [LinearPart; 1] = [LinearPart::AttentionOutput];
+const MLP_IN: [LinearPart; 2] = [LinearPart::Gate, LinearPart::Up];
+const MLP_OUT: [LinearPart; 1] = [LinearPart::Down];
+
 /// One layer of one step.
 struct LayerStep<'a> {
     kernels: &'a Kernels,
     architecture: &'a Architecture,
     layer: &'a Layer,
+    /// The layer that follows in this step.
+    next: Option<&'a Layer>,
     /// Of the stage.
     index: usize,
     score_scale: f32,
@@ -407,8 +416,8 @@ impl LayerStep<'_> {
     /// From the normed rows in `x` to the attention output in `x`.
     fn attention(&self, cache: &mut KvCache, scratch: &mut Scratch) {
         let Scratch { x, query, key, value, quantized, queries, cos, sin, .. } = scratch;
-        let parts = [LinearPart::Query, LinearPart::Key, LinearPart::Value];
-        self.multiply(&parts, x, quantized, &mut [query, key, value]);
+        let next = self.layer.linears(&ATTENTION_OUT);
+        self.multiply(&ATTENTION_IN, x, quantized, &mut [query, key, value], &next);
         let rope = RopeRows {
             cos,
             sin,
@@ -446,25 +455,30 @@ impl LayerStep<'_> {
             })
             .collect();
         self.kernels.attend(&cache.pool, self.index, queries, &self.plan.rows, &spans, query);
-        self.multiply(&[LinearPart::AttentionOutput], query, quantized, &mut [x]);
+        let next = self.layer.linears(&MLP_IN);
+        self.multiply(&ATTENTION_OUT, query, quantized, &mut [x], &next);
     }
 
     /// From the normed rows in `x` to the MLP output in `x`.
     fn mlp(&self, scratch: &mut Scratch) {
         let Scratch { x, gate, up, quantized, .. } = scratch;
-        self.multiply(&[LinearPart::Gate, LinearPart::Up], x, quantized, &mut [gate, up]);
+        let next = self.layer.linears(&MLP_OUT);
+        self.multiply(&MLP_IN, x, quantized, &mut [gate, up], &next);
         let width = self.architecture.mlp_width as usize;
         self.kernels.silu_mul(gate, up, width, self.faults);
-        self.multiply(&[LinearPart::Down], gate, quantized, &mut [x]);
+        let next = self.next.map_or_else(Vec::new, |layer| layer.linears(&ATTENTION_IN));
+        self.multiply(&MLP_OUT, gate, quantized, &mut [x], &next);
     }
 
-    /// Multiplies the same rows with several maps; quantizes once per format of inputs.
+    /// Multiplies the same rows with several maps; quantizes once per format of inputs. `next`: the
+    /// maps that are multiplied next.
     fn multiply(
         &self,
         parts: &[LinearPart],
         x: &[f32],
         quantized: &mut Quantized,
         outputs: &mut [&mut Vec<f32>],
+        next: &[&Linear],
     ) {
         let maps = || parts.iter().map(|&part| self.layer.map(part));
         if let Some((probe, kind)) = self.probe {
@@ -492,7 +506,7 @@ impl LayerStep<'_> {
                 .filter(|(map, _)| map.inputs == format)
                 .map(|(map, out)| (&map.linear, &mut out[..]))
                 .collect();
-            self.kernels.matmul_each(&mut products, quantized);
+            self.kernels.matmul_each(&mut products, quantized, next);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Throughput of the matrix kernels against the memory bandwidth measured in the same run.
 //!
-//! `cargo bench -p shoal-kernels --bench matmul -- [threads]`
+//! `cargo bench -p shoal-kernels --bench matmul -- [threads] [isa]`
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 use std::sync::atomic::AtomicBool;
@@ -49,6 +49,12 @@ fn bench(
     let mut quantized = Quantized::default();
     let faults: Vec<AtomicBool> = (0..rows).map(|_| AtomicBool::new(false)).collect();
     kernels.quantize(&x, shape.columns, format, needs, &mut quantized, &faults);
+    if rows == 512 && shape.columns == 8192 {
+        let seconds = median_seconds(repeats, || {
+            kernels.quantize(&x, shape.columns, format, needs, &mut quantized, &faults);
+        });
+        println!("           quantize: {:.2} elements/ns", x.len() as f64 / seconds / 1e9);
+    }
     let mut out = vec![0.0; rows * shape.rows];
     let seconds = median_seconds(repeats, || kernels.matmul(&linear, &quantized, &mut out));
     let macs = shape.rows as f64 * shape.columns as f64 * rows as f64;
@@ -65,13 +71,25 @@ fn bench(
 
 fn main() {
     let threads = std::env::args().skip(1).find_map(|a| a.parse().ok()).unwrap_or(2);
-    for isa in Isa::available().filter(|&isa| isa != Isa::Portable) {
+    let named = Isa::available().find(|isa| std::env::args().any(|a| a == isa.name()));
+    let wanted = |isa: &Isa| named.map_or(*isa != Isa::Portable, |named| named == *isa);
+    for isa in Isa::available().filter(wanted) {
         let kernels = Kernels::new(isa, threads).expect("available");
+        let words = vec![1_u64; 32 << 20];
+        let seconds = median_seconds(7, || {
+            std::hint::black_box(kernels.read_all(&words));
+        });
+        let bytes = words.len() as f64 * 8.0;
+        println!("{:>10} memory read: {:6.1} GB/s", kernels.isa().name(), bytes / seconds / 1e9);
+        drop(words);
         for format in WeightFormat::ALL {
             let big = LinearShape { rows: 128_256, columns: 2048, format };
             for rows in [1, 2, 4, 6, 8] {
                 bench(&kernels, big, ActivationFormat::A8, rows, 7);
             }
+            // In the second cache: what the kernel does when memory is not the limit.
+            let small = LinearShape { rows: 512, columns: 2048, format };
+            bench(&kernels, small, ActivationFormat::A8, 1, 999);
             for columns in [2048, 8192] {
                 let shape = LinearShape { rows: 4096, columns, format };
                 bench(&kernels, shape, ActivationFormat::A8, 512, 9);

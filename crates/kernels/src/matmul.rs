@@ -21,10 +21,12 @@ use shoal_arith::limits::TILE_ROWS;
 use crate::shared::SharedMut;
 use crate::{Isa, Kernels, Linear, QuantizeNeeds, Quantized};
 
-/// Row groups that one row of x is multiplied with at once, by the vector kernels.
-const RANGE_STEP: usize = 4;
 /// Weights that a member multiplies with one row at a time, at least.
 const RANGE_BYTES: usize = 64 << 10;
+/// Rows of x up to which memory is the limit.
+const FEW_ROWS: usize = 4;
+/// Weights that a member asks for ahead of the next multiplication.
+const AHEAD_BYTES: usize = 64 << 10;
 
 /// One multiplication, as every implementation sees it.
 #[derive(Clone, Copy)]
@@ -40,20 +42,19 @@ impl Kernels {
     /// # Panics
     /// When the shapes do not fit or `x` was quantized for other weights.
     pub fn matmul(&self, weights: &Linear, x: &Quantized, out: &mut [f32]) {
-        self.matmul_each(&mut [(weights, out)], x);
+        self.matmul_each(&mut [(weights, out)], x, &[]);
     }
 
     /// The same for several maps of the same rows, in one go: members wait for one another once.
+    /// `next`: the maps that follow, after other work. Where rows are few, memory is the limit; it
+    /// goes on working while there is nothing to multiply.
     ///
     /// # Panics
     /// As for [`Kernels::matmul`].
-    pub fn matmul_each(&self, maps: &mut [(&Linear, &mut [f32])], x: &Quantized) {
+    pub fn matmul_each(&self, maps: &mut [(&Linear, &mut [f32])], x: &Quantized, next: &[&Linear]) {
         let tasks: Vec<Task<'_>> = maps.iter_mut().map(|(w, out)| self.task(w, x, out)).collect();
-        let groups: usize = tasks.iter().map(|task| task.weights.shape().row_groups()).sum();
-        let bytes: usize = tasks.iter().map(|task| task.weights.bytes()).sum();
-        // Ranges long enough for memory to stream, where few rows make memory the limit.
-        let shortest = (RANGE_BYTES * groups / (bytes * x.rows).max(1)).max(1);
-        self.team().share_ranges(groups, shortest, RANGE_STEP, &|range| {
+        let (groups, shortest) = shares(tasks.iter().map(|task| task.weights), x.rows);
+        let multiply = |range: Range<usize>| {
             let mut start = 0;
             for &task in &tasks {
                 let end = start + task.weights.shape().row_groups();
@@ -63,7 +64,26 @@ impl Kernels {
                 }
                 start = end;
             }
+        };
+        let few = x.rows <= FEW_ROWS;
+        self.team().share_ranges(groups, shortest, &multiply, &|member| {
+            if few {
+                self.ask_for(next, x.rows, member);
+            }
         });
+    }
+
+    /// Asks for what `member` will read first of `next`.
+    fn ask_for(&self, next: &[&Linear], rows: usize, member: usize) {
+        let (groups, shortest) = shares(next.iter().copied(), rows);
+        let mut start = self.team().range_start(member, groups, shortest);
+        for weights in next {
+            let groups = weights.shape().row_groups();
+            if start < groups {
+                return weights.ask_for(start, AHEAD_BYTES);
+            }
+            start -= groups;
+        }
     }
 
     fn task<'a>(&self, weights: &'a Linear, x: &'a Quantized, out: &'a mut [f32]) -> Task<'a> {
@@ -74,6 +94,15 @@ impl Kernels {
         assert_eq!(out.len(), x.rows * shape.rows, "out holds T rows");
         Task { weights, x, out: SharedMut::new(out) }
     }
+}
+
+/// Row groups of several maps, and the fewest that a member takes: enough for memory to stream
+/// where few rows make memory the limit.
+fn shares<'a>(maps: impl Iterator<Item = &'a Linear>, rows: usize) -> (usize, usize) {
+    let add =
+        |(groups, bytes), map: &Linear| (groups + map.shape().row_groups(), bytes + map.bytes());
+    let (groups, bytes) = maps.fold((0, 0), add);
+    (groups, (RANGE_BYTES * groups / (bytes * rows).max(1)).max(1))
 }
 
 fn run(isa: Isa, task: Task<'_>, groups: Range<usize>) {
@@ -94,6 +123,11 @@ impl Task<'_> {
         let rows = (stride - first).min(TILE_ROWS);
         // SAFETY: row group `g` belongs to one member, and with it these places of every row.
         let out = unsafe { self.out.range(t * stride + first, rows) };
-        out.copy_from_slice(&y[..rows]);
+        // A copy of known length takes one instruction, any other a call.
+        if let Some(out) = out.first_chunk_mut::<TILE_ROWS>() {
+            *out = *y;
+        } else {
+            out.copy_from_slice(&y[..rows]);
+        }
     }
 }

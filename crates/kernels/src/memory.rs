@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::Kernels;
 use crate::per_isa::per_isa;
 
-/// Words taken from one place at a time: a line of the cache.
+/// Words of a line of the cache.
 const LINE_WORDS: usize = 8;
-/// Places each thread reads from, as the matrix kernels do: memory gives more to several.
-const STREAMS: usize = 4;
+/// Sums that do not wait for one another.
+const CHAINS: usize = 4;
+const CHUNK_WORDS: usize = CHAINS * LINE_WORDS;
 
 impl Kernels {
     /// Reads every word once, on all threads, and returns their sum (modulo 2^64).
@@ -29,12 +30,12 @@ per_isa! {
 
 #[inline(always)]
 fn sum_generic(words: &[u64]) -> u64 {
-    let apart = words.len() / (STREAMS * LINE_WORDS) * LINE_WORDS;
-    let (streams, rest) = words.split_at(STREAMS * apart);
-    let mut lanes = [[0_u64; LINE_WORDS]; STREAMS];
-    for at in (0..apart).step_by(LINE_WORDS) {
-        for (stream, lanes) in lanes.iter_mut().enumerate() {
-            let line = &streams[stream * apart + at..][..LINE_WORDS];
+    // In the order of memory: the machine reads ahead by itself.
+    let (chunks, rest) = words.split_at(words.len() / CHUNK_WORDS * CHUNK_WORDS);
+    let mut lanes = [[0_u64; LINE_WORDS]; CHAINS];
+    for at in (0..chunks.len()).step_by(CHUNK_WORDS) {
+        for (chain, lanes) in lanes.iter_mut().enumerate() {
+            let line = &chunks[at + chain * LINE_WORDS..][..LINE_WORDS];
             for (lane, word) in lanes.iter_mut().zip(line) {
                 *lane = lane.wrapping_add(*word);
             }

@@ -55,13 +55,17 @@ pub(crate) struct NarrowBlock {
     pub(crate) bias_pair: i32,
     /// `(r, r)` as two i16.
     pub(crate) multiplier_pair: i32,
+    /// `(r, r of the next block)` where this block is an even one of its row, as two i16.
+    pub(crate) two_multipliers: i32,
     /// `r` times the sum of the codes, split into two i16 that add up to it.
     pub(crate) offset_pair: i32,
-    /// Sum of the codes.
-    pub(crate) sum: i32,
+    /// -8 times the sum of the codes.
+    pub(crate) bias_i4: i32,
+    /// -128 times the sum of the codes.
+    pub(crate) bias_i8: i32,
 }
 
-/// `T` quantized rows. Buffers are reused from step to step.
+/// `T` quantized rows. Buffers are reused from step to step and may be longer than the rows.
 #[derive(Clone, Debug)]
 pub struct Quantized {
     pub(crate) rows: usize,
@@ -113,11 +117,19 @@ impl Quantized {
         let blocks = rows * columns.div_ceil(BLOCK);
         self.rows = rows;
         self.columns = columns;
-        self.scales.resize(rows, 0.0);
-        self.group_multipliers.resize(rows * columns.div_ceil(GROUP), 0.0);
-        let narrow_blocks = if self.needs.narrow { blocks } else { 0 };
-        self.narrow.resize(narrow_blocks, NarrowBlock::default());
-        self.wide.resize(if self.needs.wide { blocks * BLOCK } else { 0 }, 0);
+        let narrow = if self.needs.narrow { blocks } else { 0 };
+        let wide = if self.needs.wide { blocks * BLOCK } else { 0 };
+        grow(&mut self.scales, rows, 0.0);
+        grow(&mut self.group_multipliers, rows * columns.div_ceil(GROUP), 0.0);
+        grow(&mut self.narrow, narrow, NarrowBlock::default());
+        grow(&mut self.wide, wide, 0);
+    }
+}
+
+/// Makes room. What is there is overwritten, so nothing is filled again.
+fn grow<T: Clone>(buffer: &mut Vec<T>, len: usize, filler: T) {
+    if buffer.len() < len {
+        buffer.resize(len, filler);
     }
 }
 

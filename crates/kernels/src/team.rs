@@ -129,13 +129,13 @@ impl Team {
 
     /// Hands out `0..count` in ranges to whoever is free: long ones first, then shorter ones down
     /// to `shortest`, so that all members finish together even when one of them is slowed down.
-    /// Ranges longer than `step` are multiples of it, but for the last.
+    /// A member for which nothing is left calls `last` before it waits.
     pub fn share_ranges(
         &self,
         count: usize,
         shortest: usize,
-        step: usize,
         job: &(dyn Fn(Range<usize>) + Sync),
+        last: &(dyn Fn(usize) + Sync),
     ) {
         let threads = self.threads();
         if threads == 1 || count <= shortest {
@@ -145,16 +145,24 @@ impl Team {
             return;
         }
         let next = AtomicUsize::new(0);
-        let end = |start: usize| {
-            let length = (count.saturating_sub(start) / (2 * threads)).max(shortest);
-            let length = if length > step { length.next_multiple_of(step) } else { length };
-            (start < count).then(|| count.min(start + length))
-        };
-        self.run(&|_| {
+        let end = |start: usize| self.range_end(start, count, shortest);
+        self.run(&|member| {
             while let Ok(start) = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, end) {
                 job(start..end(start).expect("the update succeeded"));
             }
+            last(member);
         });
+    }
+
+    /// Where the first range of `member` begins if all members are equally fast.
+    pub(crate) fn range_start(&self, member: usize, count: usize, shortest: usize) -> usize {
+        let next = |start: usize| self.range_end(start, count, shortest).unwrap_or(count);
+        (0..member).fold(0, |start, _| next(start))
+    }
+
+    fn range_end(&self, start: usize, count: usize, shortest: usize) -> Option<usize> {
+        let length = (count.saturating_sub(start) / (2 * self.threads())).max(shortest);
+        (start < count).then(|| count.min(start + length))
     }
 
     /// Hands out `0..count` one by one to whoever is free; for parts of unequal size.
@@ -255,12 +263,13 @@ mod tests {
                 team.share(count, &|i| {
                     hits[i].fetch_add(1, Ordering::Relaxed);
                 });
-                for (shortest, step) in [(1, 1), (3, 4)] {
-                    team.share_ranges(count, shortest, step, &|range| {
+                for shortest in [1, 3] {
+                    let hit = |range: Range<usize>| {
                         for i in range {
                             hits[i].fetch_add(1, Ordering::Relaxed);
                         }
-                    });
+                    };
+                    team.share_ranges(count, shortest, &hit, &|_| {});
                 }
                 assert!(hits.iter().all(|hit| hit.load(Ordering::Relaxed) == 4));
             }

@@ -107,8 +107,9 @@ impl Lanes for Avx512 {
             let low = _mm512_cvtepi32_pd(_mm512_castsi512_si256(v));
             let high = _mm512_cvtepi32_pd(_mm512_extracti64x4_epi64::<1>(v));
             let at_high = sums.add(8);
-            let low = _mm512_add_pd(_mm512_loadu_pd(sums), _mm512_mul_pd(low, n));
-            let high = _mm512_add_pd(_mm512_loadu_pd(at_high), _mm512_mul_pd(high, n));
+            // Whole numbers below 2^53: nothing is rounded, fused or not.
+            let low = _mm512_fmadd_pd(low, n, _mm512_loadu_pd(sums));
+            let high = _mm512_fmadd_pd(high, n, _mm512_loadu_pd(at_high));
             _mm512_storeu_pd(sums, low);
             _mm512_storeu_pd(at_high, high);
         }

@@ -49,24 +49,40 @@ fn multiple(x: f32, unit: f32, max: i32) -> f32 {
     (x / unit).ceil().clamp(1.0, max as f32)
 }
 
-/// The codes of one block; `x` is shorter than a block only at the end of a row.
+/// One block; `x` is shorter than that only at the end of a row, and is copied then.
 #[inline(always)]
-fn codes(x: &[f32], inverse: f32, max: i32) -> [i32; BLOCK] {
-    let limit = max as f32;
-    let mut padded = [0.0; BLOCK];
-    let x: &[f32; BLOCK] = match x.try_into() {
+fn block_of<'a>(x: &'a [f32], padded: &'a mut [f32; BLOCK]) -> &'a [f32; BLOCK] {
+    match x.try_into() {
         Ok(whole) => whole,
         Err(_) => {
+            *padded = [0.0; BLOCK];
             padded[..x.len()].copy_from_slice(x);
-            &padded
+            padded
         }
-    };
-    x.map(|x| {
-        let y = x * inverse;
+    }
+}
+
+#[inline(always)]
+fn block_bits(x: &[f32; BLOCK]) -> u32 {
+    let mut largest = 0;
+    for &x in x {
+        largest = largest.max(magnitude_bits(x));
+    }
+    largest
+}
+
+#[inline(always)]
+fn codes(x: &[f32; BLOCK], inverse: f32, max: i32) -> [i32; BLOCK] {
+    let limit = max as f32;
+    // Loops over whole blocks, here and below, become vector code; an iterator's closure may not.
+    let mut codes = [0; BLOCK];
+    for k in 0..BLOCK {
+        let y = x[k] * inverse;
         let y = if y < -limit { -limit } else { y };
         let y = if y > limit { limit } else { y };
-        nearest(y)
-    })
+        codes[k] = nearest(y);
+    }
+    codes
 }
 
 #[inline(always)]
@@ -74,10 +90,14 @@ fn a8(row: &[f32], largest: f32, out: &mut RowOut<'_>) -> f32 {
     const BLOCK_STEPS: f32 = (A8_CODE_MAX * A8_BLOCK_MULTIPLIER_MAX) as f32;
     const STEPS: f32 = BLOCK_STEPS * A8_GROUP_MULTIPLIER_MAX as f32;
     let scale = largest / STEPS;
+    let mut padded = [0.0; BLOCK];
     for (g, group) in row.chunks(GROUP).enumerate() {
-        let bits: [u32; GROUP / BLOCK] =
-            std::array::from_fn(|b| group.chunks(BLOCK).nth(b).map_or(0, largest_bits));
-        let group_bits = bits.into_iter().fold(0, u32::max);
+        let mut bits = [0; GROUP / BLOCK];
+        let mut group_bits = 0;
+        for (bits, block) in bits.iter_mut().zip(group.chunks(BLOCK)) {
+            *bits = block_bits(block_of(block, &mut padded));
+            group_bits = group_bits.max(*bits);
+        }
         let n = match scale == 0.0 {
             true => 1.0,
             false => {
@@ -99,7 +119,7 @@ fn a8(row: &[f32], largest: f32, out: &mut RowOut<'_>) -> f32 {
             let block = if scale == 0.0 { &[] } else { block };
             write_block(
                 g * (GROUP / BLOCK) + b,
-                &codes(block, inverse, A8_CODE_MAX),
+                &codes(block_of(block, &mut padded), inverse, A8_CODE_MAX),
                 r as i32,
                 out,
             );
@@ -112,10 +132,11 @@ fn a8(row: &[f32], largest: f32, out: &mut RowOut<'_>) -> f32 {
 fn a12(row: &[f32], largest: f32, out: &mut RowOut<'_>) -> f32 {
     let scale = largest / A12_CODE_MAX as f32;
     let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+    let mut padded = [0.0; BLOCK];
     out.group_multipliers.fill(1.0);
     for (b, block) in row.chunks(BLOCK).enumerate() {
         let block = if scale == 0.0 { &[] } else { block };
-        write_block(b, &codes(block, inverse, A12_CODE_MAX), 1, out);
+        write_block(b, &codes(block_of(block, &mut padded), inverse, A12_CODE_MAX), 1, out);
     }
     scale
 }
@@ -131,20 +152,26 @@ fn write_block(b: usize, codes: &[i32; BLOCK], r: i32, out: &mut RowOut<'_>) {
         }
     }
     if !out.narrow.is_empty() {
-        let mut halves = [0; 2];
-        for quad in codes.chunks_exact(QUAD) {
-            halves[0] += quad[0] + quad[1];
-            halves[1] += quad[2] + quad[3];
+        let mut bytes = [0_i8; BLOCK];
+        let (mut sum, mut second) = (0, 0);
+        for k in 0..BLOCK {
+            bytes[k] = codes[k] as i8;
+            sum += codes[k];
+            second += if k % QUAD < QUAD / 2 { 0 } else { codes[k] };
         }
-        let sum = halves[0] + halves[1];
         let half = (sum * r) >> 1;
         out.narrow[b] = NarrowBlock {
-            codes: codes.map(|code| code as i8),
-            bias_pair: pair(I4_CODE_MIN * halves[0], I4_CODE_MIN * halves[1]),
+            codes: bytes,
+            bias_pair: pair(I4_CODE_MIN * (sum - second), I4_CODE_MIN * second),
             multiplier_pair: pair(r, r),
+            two_multipliers: r,
             offset_pair: pair(half, sum * r - half),
-            sum,
+            bias_i4: I4_CODE_MIN * sum,
+            bias_i8: i32::from(i8::MIN) * sum,
         };
+        if b % 2 == 1 {
+            out.narrow[b - 1].two_multipliers |= r << 16;
+        }
     }
 }
 

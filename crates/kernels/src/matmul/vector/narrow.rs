@@ -9,9 +9,12 @@ use std::ops::Range;
 use shoal_arith::WeightFormat;
 use shoal_arith::limits::{BLOCK, TILE_ROWS};
 
-use super::cursor::{AHEAD_BYTES, Cursor, GROUP_BLOCKS, Panel, Tiles};
-use super::{Kernel, Spread, Task, multiply_panels, multiply_tiles};
-use crate::lanes::{Lanes, prefetch};
+use super::Task;
+use super::cursor::{Cursor, GROUP_BLOCKS, Panel, Tiles};
+use super::few::multiply_tiles;
+use super::kernel::{Kernel, Spread};
+use super::many::multiply_panels;
+use crate::lanes::Lanes;
 
 use crate::quantized::NarrowBlock;
 use crate::{Linear, Quantized};
@@ -80,7 +83,6 @@ impl<L: Lanes, const H: usize> Narrow<L, H> for Tiles<'_> {
     #[inline(always)]
     unsafe fn quads(&self, j: usize) -> ([L::V; H], [L::V; H]) {
         let from = self.codes.wrapping_add(j * ROW_BYTES);
-        prefetch(from.wrapping_add(AHEAD_BYTES));
         // SAFETY: as for the trait.
         unsafe {
             let mask = L::splat8(15);

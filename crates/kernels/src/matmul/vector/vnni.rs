@@ -2,7 +2,11 @@
 //!
 //! The instruction multiplies unsigned by signed bytes, so weights are taken with a bias (8 for 4
 //! bits, 128 for 8 bits) that the sums of the row's codes remove. Without it the sum of a 4-bit
-//! block is at most 8 * 127 * 32 = 32,512, which fits 16 bits: one multiply-add scales it.
+//! block is at most 8 * 127 * 32 = 32,512, which fits 16 bits: one multiply-add scales it. What is
+//! needed of a row is stored ready to be broadcast, as moving it over from a general register takes
+//! the place of a product.
+
+mod codes;
 
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -10,11 +14,15 @@ use std::ops::Range;
 use shoal_arith::WeightFormat;
 use shoal_arith::limits::BLOCK;
 
-use super::cursor::{AHEAD_BYTES, Cursor, GROUP_BLOCKS, Panel, Tiles};
-use super::{Kernel, Spread, Task, multiply_panels, multiply_tiles};
-use crate::lanes::{Avx512, Lanes, prefetch};
+use super::Task;
+use super::cursor::Tiles;
+use super::few::multiply_tiles_in_order;
+use super::kernel::{Kernel, Split, Spread};
+use super::many::multiply_panels;
+use crate::lanes::{Avx512, Lanes};
 use crate::quantized::NarrowBlock;
 use crate::{Linear, Quantized};
+use codes::{Codes, Stored, spread};
 
 const QUADS: usize = BLOCK / 4;
 const VECTOR: usize = 64;
@@ -50,120 +58,11 @@ unsafe fn row_groups<const I4: bool, const OFFSETS: bool>(
     unsafe {
         if task.x.rows <= R {
             let tiles = |g| Stored::<I4>(Tiles::new(task.weights, g));
-            return multiply_tiles::<Bytes<I4, OFFSETS>, Avx512, 1, R, _>(task, groups, tiles);
+            return multiply_tiles_in_order::<Bytes<I4, OFFSETS>, Avx512, 1, R, _>(
+                task, groups, tiles,
+            );
         }
         multiply_panels::<Bytes<I4, OFFSETS>, Avx512, 1, R, BLOCK_BYTES>(task, groups, panels);
-    }
-}
-
-/// The weights of a block.
-///
-/// # Safety
-/// Every function needs AVX-512, and a cursor at a block.
-trait Codes: Cursor {
-    /// Quad `j` with the bias, as bytes.
-    unsafe fn quad(&self, j: usize) -> __m512i;
-    /// The multipliers in pairs.
-    unsafe fn multipliers(&self) -> __m512i;
-    /// The offsets in pairs.
-    unsafe fn offsets(&self) -> __m512i;
-}
-
-/// Tiles as they are stored.
-#[derive(Clone, Copy)]
-struct Stored<'a, const I4: bool>(Tiles<'a>);
-
-impl<const I4: bool> Cursor for Stored<'_, I4> {
-    #[inline(always)]
-    unsafe fn begin(&mut self, group: usize) {
-        // SAFETY: as for the trait.
-        unsafe { self.0.begin(group) }
-    }
-    #[inline(always)]
-    unsafe fn advance(&mut self) {
-        // SAFETY: as for the trait.
-        unsafe { self.0.advance() }
-    }
-}
-
-impl<const I4: bool> Codes for Stored<'_, I4> {
-    #[inline(always)]
-    unsafe fn quad(&self, j: usize) -> __m512i {
-        let high = I4 && j >= QUADS / 2;
-        let from = self.0.codes.wrapping_add(if high { j - QUADS / 2 } else { j } * VECTOR);
-        if !high {
-            prefetch(from.wrapping_add(AHEAD_BYTES));
-        }
-        // SAFETY: as for the trait.
-        unsafe {
-            let v = Avx512::load(from);
-            match (I4, high) {
-                (false, _) => _mm512_xor_si512(v, _mm512_set1_epi8(i8::MIN)),
-                (true, false) => Avx512::and(v, Avx512::splat8(15)),
-                (true, true) => Avx512::and(Avx512::shift_right16::<4>(v), Avx512::splat8(15)),
-            }
-        }
-    }
-    #[inline(always)]
-    unsafe fn multipliers(&self) -> __m512i {
-        // SAFETY: as for the trait.
-        unsafe { Avx512::pairs_of_i8(self.0.multipliers) }
-    }
-    #[inline(always)]
-    unsafe fn offsets(&self) -> __m512i {
-        // SAFETY: as for the trait.
-        unsafe { Avx512::pairs_of_i16(self.0.offsets) }
-    }
-}
-
-impl Codes for Panel<BLOCK_BYTES> {
-    #[inline(always)]
-    unsafe fn quad(&self, j: usize) -> __m512i {
-        // SAFETY: as for the trait.
-        unsafe { Avx512::load(self.block.wrapping_add(j * VECTOR)) }
-    }
-    #[inline(always)]
-    unsafe fn multipliers(&self) -> __m512i {
-        // SAFETY: as for the trait.
-        unsafe { self.quad(QUADS) }
-    }
-    #[inline(always)]
-    unsafe fn offsets(&self) -> __m512i {
-        // SAFETY: as for the trait.
-        unsafe { self.quad(QUADS + 1) }
-    }
-}
-
-/// Spreads row group `g` into a panel: for each block the quads with the bias, then the multipliers
-/// and the offsets in pairs.
-///
-/// # Safety
-/// The machine has AVX-512.
-#[inline(always)]
-unsafe fn spread<const I4: bool, const OFFSETS: bool>(
-    weights: &Linear,
-    g: usize,
-    panel: &mut [u8],
-) {
-    let blocks = weights.shape().blocks();
-    assert!(panel.len() >= blocks * BLOCK_BYTES, "the panel has room");
-    let mut tiles = Stored::<I4>(Tiles::new(weights, g));
-    for block in 0..blocks {
-        // SAFETY: the block exists, and the panel has room for it (asserted above).
-        unsafe {
-            match block % GROUP_BLOCKS {
-                0 => tiles.begin(block / GROUP_BLOCKS),
-                _ => tiles.advance(),
-            }
-            let to = panel.as_mut_ptr().add(block * BLOCK_BYTES);
-            for j in 0..QUADS {
-                Avx512::store(to.add(j * VECTOR), tiles.quad(j));
-            }
-            Avx512::store(to.add(QUADS * VECTOR), tiles.multipliers());
-            if OFFSETS {
-                Avx512::store(to.add((QUADS + 1) * VECTOR), tiles.offsets());
-            }
-        }
     }
 }
 
@@ -184,8 +83,157 @@ impl<const I4: bool, const OFFSETS: bool, W: Codes> Kernel<Avx512, 1, W> for Byt
         inner: &mut [[__m512i; 1]; T],
     ) {
         // SAFETY: as for the trait.
-        unsafe { add_block::<T, I4, OFFSETS>(&rows.map(|row| row.cast()), weights, inner) }
+        unsafe { Self::add_scaled(weights, rows, &Self::dots(weights, rows), inner) }
     }
+
+    /// Of a panel of 4-bit weights two blocks at a time: their sums have 16 bits, so that both are
+    /// scaled by one multiplication. Tiles that come from memory are slower so.
+    #[inline(always)]
+    unsafe fn add_group<const T: usize>(
+        weights: &mut W,
+        rows: &mut [*const u8; T],
+        count: usize,
+        inner: &mut [[__m512i; 1]; T],
+    ) {
+        // SAFETY: as for the trait.
+        unsafe {
+            if !I4 || !W::IS_NEAR {
+                for _ in 0..count {
+                    weights.ask_for_block();
+                    Self::add_block(*weights, rows, inner);
+                    weights.advance();
+                    *rows = rows.map(|row| row.add(size_of::<NarrowBlock>()));
+                }
+                return;
+            }
+            for _ in 0..count / 2 {
+                let first = *weights;
+                let mut dots = [Self::dots(first, rows); 2];
+                weights.advance();
+                let next = rows.map(|row| row.add(size_of::<NarrowBlock>()));
+                dots[1] = Self::dots(*weights, &next);
+                let m = pairs(first.multipliers(), weights.multipliers());
+                for t in 0..T {
+                    let row = rows[t].cast::<NarrowBlock>();
+                    let scales = Avx512::mul16(m, splat(&raw const (*row).two_multipliers));
+                    let [first, second] = [dots[0][t][0], dots[1][t][0]];
+                    inner[t][0] = _mm512_dpwssd_epi32(inner[t][0], pairs(first, second), scales);
+                }
+                if OFFSETS {
+                    Self::add_offsets(first, rows, inner);
+                    Self::add_offsets(*weights, &next, inner);
+                }
+                weights.advance();
+                *rows = next.map(|row| row.add(size_of::<NarrowBlock>()));
+            }
+            if count % 2 == 1 {
+                Self::add_block(*weights, rows, inner);
+                weights.advance();
+                *rows = rows.map(|row| row.add(size_of::<NarrowBlock>()));
+            }
+        }
+    }
+}
+
+impl<const I4: bool, const OFFSETS: bool, W: Codes> Split<Avx512, 1, W> for Bytes<I4, OFFSETS> {
+    #[inline(always)]
+    unsafe fn dots<const T: usize>(weights: W, rows: &[*const u8; T]) -> [[__m512i; 1]; T] {
+        // SAFETY: as for the trait.
+        unsafe {
+            let mut dots = [[_mm512_setzero_si512(); 1]; T];
+            for t in 0..T {
+                dots[t][0] = bias::<I4>(rows[t]);
+            }
+            for j in 0..QUADS {
+                let w = weights.quad(j);
+                for t in 0..T {
+                    let x = Avx512::broadcast(rows[t].add(j * 4));
+                    dots[t][0] = _mm512_dpbusd_epi32(dots[t][0], w, x);
+                }
+            }
+            dots
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add_scaled<const T: usize>(
+        weights: W,
+        rows: &[*const u8; T],
+        dots: &[[__m512i; 1]; T],
+        inner: &mut [[__m512i; 1]; T],
+    ) {
+        // SAFETY: as for the trait.
+        unsafe {
+            let m = weights.multipliers();
+            for t in 0..T {
+                let row = rows[t].cast::<NarrowBlock>();
+                let scale = Avx512::mul16(m, splat(&raw const (*row).multiplier_pair));
+                inner[t][0] = match I4 {
+                    true => _mm512_dpwssd_epi32(inner[t][0], dots[t][0], scale),
+                    false => Avx512::add32(inner[t][0], _mm512_mullo_epi32(dots[t][0], scale)),
+                };
+            }
+            if OFFSETS {
+                Self::add_offsets(weights, rows, inner);
+            }
+        }
+    }
+}
+
+impl<const I4: bool, const OFFSETS: bool> Bytes<I4, OFFSETS> {
+    /// Adds what the offsets of a block contribute.
+    ///
+    /// # Safety
+    /// As for [`Kernel::add_block`].
+    #[inline(always)]
+    unsafe fn add_offsets<const T: usize>(
+        weights: impl Codes,
+        rows: &[*const u8; T],
+        inner: &mut [[__m512i; 1]; T],
+    ) {
+        // SAFETY: as for this function.
+        unsafe {
+            let o = weights.offsets();
+            for t in 0..T {
+                let pair = splat(&raw const (*rows[t].cast::<NarrowBlock>()).offset_pair);
+                inner[t][0] = _mm512_dpwssd_epi32(inner[t][0], o, pair);
+            }
+        }
+    }
+}
+
+/// The low halves of `a` beside those of `b`.
+///
+/// # Safety
+/// The machine has AVX-512.
+#[inline(always)]
+unsafe fn pairs(a: __m512i, b: __m512i) -> __m512i {
+    // SAFETY: as for this function.
+    unsafe { _mm512_mask_mov_epi16(a, 0xaaaa_aaaa, _mm512_slli_epi32::<16>(b)) }
+}
+
+/// What the sum of a block starts with.
+///
+/// # Safety
+/// The machine has AVX-512; `row` points to a block.
+#[inline(always)]
+unsafe fn bias<const I4: bool>(row: *const u8) -> __m512i {
+    let row = row.cast::<NarrowBlock>();
+    // SAFETY: as for this function.
+    unsafe {
+        match I4 {
+            true => splat(&raw const (*row).bias_i4),
+            false => splat(&raw const (*row).bias_i8),
+        }
+    }
+}
+
+/// # Safety
+/// The machine has AVX-512; `x` can be read.
+#[inline(always)]
+unsafe fn splat(x: *const i32) -> __m512i {
+    // SAFETY: as for this function.
+    unsafe { Avx512::broadcast(x.cast()) }
 }
 
 impl<const I4: bool, const OFFSETS: bool> Spread<Avx512, 1> for Bytes<I4, OFFSETS> {
@@ -193,45 +241,5 @@ impl<const I4: bool, const OFFSETS: bool> Spread<Avx512, 1> for Bytes<I4, OFFSET
     unsafe fn spread(weights: &Linear, g: usize, panel: &mut [u8]) {
         // SAFETY: as for the trait.
         unsafe { spread::<I4, OFFSETS>(weights, g, panel) }
-    }
-}
-
-/// # Safety
-/// The machine has AVX-512 VNNI; `weights` is at a block, `rows` point to blocks.
-#[inline(always)]
-unsafe fn add_block<const T: usize, const I4: bool, const OFFSETS: bool>(
-    rows: &[*const NarrowBlock; T],
-    weights: impl Codes,
-    inner: &mut [[__m512i; 1]; T],
-) {
-    let bias = if I4 { 8 } else { 128 };
-    // SAFETY: as for this function.
-    unsafe {
-        let mut dots: [__m512i; T] =
-            std::array::from_fn(|t| _mm512_set1_epi32((*rows[t]).sum * -bias));
-        for j in 0..QUADS {
-            let w = weights.quad(j);
-            for t in 0..T {
-                let x = Avx512::broadcast(rows[t].cast::<u8>().add(j * 4));
-                dots[t] = _mm512_dpbusd_epi32(dots[t], w, x);
-            }
-        }
-        let m = weights.multipliers();
-        for t in 0..T {
-            // (r, 0)
-            let r = _mm512_set1_epi32((*rows[t]).multiplier_pair & 0xffff);
-            let scaled = match I4 {
-                true => Avx512::dot_i16(dots[t], Avx512::mul16(m, r)),
-                false => _mm512_mullo_epi32(dots[t], Avx512::dot_i16(m, r)),
-            };
-            inner[t][0] = Avx512::add32(inner[t][0], scaled);
-        }
-        if OFFSETS {
-            let o = weights.offsets();
-            for t in 0..T {
-                let pair = _mm512_set1_epi32((*rows[t]).offset_pair);
-                inner[t][0] = Avx512::add32(inner[t][0], Avx512::dot_i16(o, pair));
-            }
-        }
     }
 }

@@ -8,9 +8,12 @@ use std::ops::Range;
 use shoal_arith::WeightFormat;
 use shoal_arith::limits::{BLOCK, TILE_ROWS};
 
-use super::cursor::{AHEAD_BYTES, Cursor, GROUP_BLOCKS, Panel, Tiles};
-use super::{Kernel, Spread, Task, multiply_panels, multiply_tiles};
-use crate::lanes::{Lanes, prefetch};
+use super::Task;
+use super::cursor::{Cursor, GROUP_BLOCKS, Panel, Tiles};
+use super::few::multiply_tiles;
+use super::kernel::{Kernel, Spread};
+use super::many::multiply_panels;
+use crate::lanes::Lanes;
 use crate::{Linear, Quantized};
 
 const QUADS: usize = BLOCK / 4;
@@ -82,6 +85,19 @@ impl Cursor for I8<'_> {
         // SAFETY: as for the trait.
         unsafe { self.0.advance() }
     }
+    #[inline(always)]
+    unsafe fn end(&self, group: usize) {
+        // SAFETY: as for the trait.
+        unsafe { self.0.end(group) }
+    }
+    #[inline(always)]
+    fn ask_for_group(&self, group: usize) {
+        self.0.ask_for_group(group);
+    }
+    #[inline(always)]
+    fn ask_for_block(&self) {
+        self.0.ask_for_block();
+    }
 }
 
 impl<const OFFSETS: bool> Cursor for I4<'_, OFFSETS> {
@@ -95,13 +111,25 @@ impl<const OFFSETS: bool> Cursor for I4<'_, OFFSETS> {
         // SAFETY: as for the trait.
         unsafe { self.0.advance() }
     }
+    #[inline(always)]
+    unsafe fn end(&self, group: usize) {
+        // SAFETY: as for the trait.
+        unsafe { self.0.end(group) }
+    }
+    #[inline(always)]
+    fn ask_for_group(&self, group: usize) {
+        self.0.ask_for_group(group);
+    }
+    #[inline(always)]
+    fn ask_for_block(&self) {
+        self.0.ask_for_block();
+    }
 }
 
 impl<L: Lanes, const H: usize> Wide<L, H> for I8<'_> {
     #[inline(always)]
     unsafe fn pairs(&self, j: usize) -> ([L::V; H], [L::V; H]) {
         let from = self.0.codes.wrapping_add(j * ROW_BYTES);
-        prefetch(from.wrapping_add(AHEAD_BYTES));
         // SAFETY: as for the trait.
         unsafe {
             let at = |h: usize| L::load(from.add(h * L::ROWS * 4));
@@ -120,7 +148,6 @@ impl<L: Lanes, const H: usize, const OFFSETS: bool> Wide<L, H> for I4<'_, OFFSET
     #[inline(always)]
     unsafe fn pairs(&self, j: usize) -> ([L::V; H], [L::V; H]) {
         let from = self.0.codes.wrapping_add(j % (QUADS / 2) * ROW_BYTES);
-        prefetch(from.wrapping_add(AHEAD_BYTES));
         // SAFETY: as for the trait.
         unsafe {
             let mut quad = ([L::zero(); H], [L::zero(); H]);
