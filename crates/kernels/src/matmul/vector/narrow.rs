@@ -11,8 +11,8 @@ use shoal_arith::limits::{BLOCK, TILE_ROWS};
 
 use super::Task;
 use super::cursor::{Cursor, GROUP_BLOCKS, Panel, Tiles};
-use super::few::multiply_tiles;
-use super::kernel::{Kernel, Spread};
+use super::few::multiply_tiles_in_order;
+use super::kernel::{Kernel, Split, Spread};
 use super::many::multiply_panels;
 use crate::lanes::Lanes;
 
@@ -60,7 +60,7 @@ unsafe fn row_groups<L: Lanes, const H: usize, const R: usize, const OFFSETS: bo
         // Unpacking twice is cheaper than writing and reading a panel.
         if task.x.rows <= 2 * R {
             let tiles = |g| Tiles::new(task.weights, g);
-            return multiply_tiles::<Bytes<OFFSETS>, L, H, R, _>(task, groups, tiles);
+            return multiply_tiles_in_order::<Bytes<OFFSETS>, L, H, R, _>(task, groups, tiles);
         }
         multiply_panels::<Bytes<OFFSETS>, L, H, R, BLOCK_BYTES>(task, groups, panels);
     }
@@ -198,8 +198,74 @@ impl<L: Lanes, const H: usize, const OFFSETS: bool, W: Narrow<L, H>> Kernel<L, H
         inner: &mut [[L::V; H]; T],
     ) {
         // SAFETY: as for the trait.
-        unsafe { add_block::<L, H, T, OFFSETS>(&rows.map(|row| row.cast()), weights, inner) }
+        unsafe { Self::add_scaled(weights, rows, &Self::dots(weights, rows), inner) }
     }
+}
+
+impl<L: Lanes, const H: usize, const OFFSETS: bool, W: Narrow<L, H>> Split<L, H, W>
+    for Bytes<OFFSETS>
+{
+    #[inline(always)]
+    unsafe fn dots<const T: usize>(weights: W, rows: &[*const u8; T]) -> [[L::V; H]; T] {
+        // SAFETY: as for the trait.
+        unsafe {
+            let mut sums = [[L::zero(); H]; T];
+            for t in 0..T {
+                let row = rows[t].cast::<NarrowBlock>();
+                sums[t] = [pair::<L>(&raw const (*row).bias_pair); H];
+            }
+            for j in 0..QUADS / 2 {
+                let (low, high) = weights.quads(j);
+                for (w, j) in [(low, j), (high, j + QUADS / 2)] {
+                    for t in 0..T {
+                        let x = L::broadcast(rows[t].add(j * 4));
+                        for h in 0..H {
+                            sums[t][h] = L::add16(sums[t][h], L::dot_u8i8(w[h], x));
+                        }
+                    }
+                }
+            }
+            sums
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add_scaled<const T: usize>(
+        weights: W,
+        rows: &[*const u8; T],
+        dots: &[[L::V; H]; T],
+        inner: &mut [[L::V; H]; T],
+    ) {
+        let block = |t: usize| rows[t].cast::<NarrowBlock>();
+        // SAFETY: as for the trait.
+        unsafe {
+            for h in 0..H {
+                let multipliers = weights.multipliers(h);
+                for t in 0..T {
+                    let r = pair::<L>(&raw const (*block(t)).multiplier_pair);
+                    let scale = L::mul16(multipliers, r);
+                    inner[t][h] = L::add32(inner[t][h], L::dot_i16(dots[t][h], scale));
+                }
+                if OFFSETS {
+                    let offsets = weights.offsets(h);
+                    for t in 0..T {
+                        let sum = pair::<L>(&raw const (*block(t)).offset_pair);
+                        inner[t][h] = L::add32(inner[t][h], L::dot_i16(offsets, sum));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Two i16 of a row in every lane.
+///
+/// # Safety
+/// The machine has the instruction set of `L`; `pair` can be read.
+#[inline(always)]
+unsafe fn pair<L: Lanes>(pair: *const i32) -> L::V {
+    // SAFETY: as for this function.
+    unsafe { L::broadcast(pair.cast()) }
 }
 
 impl<L: Lanes, const H: usize, const OFFSETS: bool> Spread<L, H> for Bytes<OFFSETS> {
@@ -207,46 +273,5 @@ impl<L: Lanes, const H: usize, const OFFSETS: bool> Spread<L, H> for Bytes<OFFSE
     unsafe fn spread(weights: &Linear, g: usize, panel: &mut [u8]) {
         // SAFETY: as for the trait.
         unsafe { spread::<L, H, OFFSETS>(weights, g, panel) }
-    }
-}
-
-/// # Safety
-/// The machine has the instruction set of `L`; `weights` is at a block, `rows` point to blocks.
-#[inline(always)]
-unsafe fn add_block<L: Lanes, const H: usize, const T: usize, const OFFSETS: bool>(
-    rows: &[*const NarrowBlock; T],
-    weights: impl Narrow<L, H>,
-    inner: &mut [[L::V; H]; T],
-) {
-    // SAFETY: as for this function.
-    unsafe {
-        let pair = |pair: *const i32| L::broadcast(pair.cast());
-        let mut sums: [[L::V; H]; T] =
-            std::array::from_fn(|t| [pair(&raw const (*rows[t]).bias_pair); H]);
-        for j in 0..QUADS / 2 {
-            let (low, high) = weights.quads(j);
-            for (w, j) in [(low, j), (high, j + QUADS / 2)] {
-                for t in 0..T {
-                    let x = L::broadcast(rows[t].cast::<u8>().add(j * 4));
-                    for h in 0..H {
-                        sums[t][h] = L::add16(sums[t][h], L::dot_u8i8(w[h], x));
-                    }
-                }
-            }
-        }
-        for h in 0..H {
-            let multipliers = weights.multipliers(h);
-            for t in 0..T {
-                let scale = L::mul16(multipliers, pair(&raw const (*rows[t]).multiplier_pair));
-                inner[t][h] = L::add32(inner[t][h], L::dot_i16(sums[t][h], scale));
-            }
-            if OFFSETS {
-                let offsets = weights.offsets(h);
-                for t in 0..T {
-                    let sum = pair(&raw const (*rows[t]).offset_pair);
-                    inner[t][h] = L::add32(inner[t][h], L::dot_i16(offsets, sum));
-                }
-            }
-        }
     }
 }
