@@ -1,4 +1,4 @@
-//! The vector kernels, written once over [`Lanes`].
+//! The vector kernels, written once over [`crate::lanes::Lanes`].
 
 mod cursor;
 mod few;

@@ -236,21 +236,22 @@ impl<L: Lanes, const H: usize, const OFFSETS: bool, W: Narrow<L, H>> Split<L, H,
         dots: &[[L::V; H]; T],
         inner: &mut [[L::V; H]; T],
     ) {
-        let block = |t: usize| rows[t].cast::<NarrowBlock>();
         // SAFETY: as for the trait.
         unsafe {
             for h in 0..H {
                 let multipliers = weights.multipliers(h);
-                for t in 0..T {
-                    let r = pair::<L>(&raw const (*block(t)).multiplier_pair);
+                for ((row, dots), inner) in rows.iter().zip(dots).zip(inner.iter_mut()) {
+                    let row = row.cast::<NarrowBlock>();
+                    let r = pair::<L>(&raw const (*row).multiplier_pair);
                     let scale = L::mul16(multipliers, r);
-                    inner[t][h] = L::add32(inner[t][h], L::dot_i16(dots[t][h], scale));
+                    inner[h] = L::add32(inner[h], L::dot_i16(dots[h], scale));
                 }
                 if OFFSETS {
                     let offsets = weights.offsets(h);
-                    for t in 0..T {
-                        let sum = pair::<L>(&raw const (*block(t)).offset_pair);
-                        inner[t][h] = L::add32(inner[t][h], L::dot_i16(offsets, sum));
+                    for (row, inner) in rows.iter().zip(inner.iter_mut()) {
+                        let row = row.cast::<NarrowBlock>();
+                        let sum = pair::<L>(&raw const (*row).offset_pair);
+                        inner[h] = L::add32(inner[h], L::dot_i16(offsets, sum));
                     }
                 }
             }
