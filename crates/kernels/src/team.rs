@@ -269,11 +269,27 @@ mod tests {
                             hits[i].fetch_add(1, Ordering::Relaxed);
                         }
                     };
-                    team.share_ranges(count, shortest, &hit, &|_| {});
+                    let left: Vec<AtomicUsize> = (0..threads).map(|_| 0.into()).collect();
+                    team.share_ranges(count, shortest, &hit, &|member| {
+                        left[member].fetch_add(1, Ordering::Relaxed);
+                    });
+                    let times = usize::from(threads > 1 && count > shortest);
+                    assert!(left.iter().all(|left| left.load(Ordering::Relaxed) == times));
                 }
                 assert!(hits.iter().all(|hit| hit.load(Ordering::Relaxed) == 4));
             }
         }
+    }
+
+    #[test]
+    fn the_start_of_each_member_is_that_of_a_range() {
+        let team = Team::new(3);
+        let starts = Mutex::new(Vec::new());
+        team.share_ranges(100, 5, &|range| lock(&starts).push(range.start), &|_| {});
+        let mut starts = lock(&starts).clone();
+        starts.sort_unstable();
+        assert_eq!(starts[..3], [0, 1, 2].map(|member| team.range_start(member, 100, 5)));
+        assert_eq!(team.range_start(2, 1, 5), 1, "beyond the last");
     }
 
     #[test]

@@ -32,6 +32,38 @@ pub(super) trait Cursor: Copy {
     unsafe fn end(&self, _group: usize) {}
 }
 
+/// A cursor that is another one, field 0, seen as weights of some format.
+macro_rules! forward_cursor {
+    ([$($generics:tt)*] $cursor:ty) => {
+        impl<$($generics)*> Cursor for $cursor {
+            #[inline(always)]
+            unsafe fn begin(&mut self, group: usize) {
+                // SAFETY: as for the trait.
+                unsafe { self.0.begin(group) }
+            }
+            #[inline(always)]
+            unsafe fn advance(&mut self) {
+                // SAFETY: as for the trait.
+                unsafe { self.0.advance() }
+            }
+            #[inline(always)]
+            fn ask_for_group(&self, group: usize) {
+                self.0.ask_for_group(group);
+            }
+            #[inline(always)]
+            fn ask_for_block(&self) {
+                self.0.ask_for_block();
+            }
+            #[inline(always)]
+            unsafe fn end(&self, group: usize) {
+                // SAFETY: as for the trait.
+                unsafe { self.0.end(group) }
+            }
+        }
+    };
+}
+pub(super) use forward_cursor;
+
 /// Tiles as they are stored.
 #[derive(Clone, Copy)]
 pub(super) struct Tiles<'a> {
@@ -116,10 +148,7 @@ impl Cursor for Tiles<'_> {
     unsafe fn end(&self, group: usize) {
         let c = group / TILE_GROUPS;
         let layout = self.layout(c);
-        if (group + 1).is_multiple_of(TILE_GROUPS)
-            || c + 1 == self.tile_columns
-                && (group % TILE_GROUPS + 1) * GROUP_BLOCKS >= layout.blocks
-        {
+        if (group % TILE_GROUPS + 1) * GROUP_BLOCKS >= layout.blocks {
             let tile = self.row_group.as_ptr().wrapping_add(c * self.full.bytes);
             for at in (layout.multipliers_at..layout.bytes).step_by(LINE) {
                 // SAFETY: the tile has these bytes.

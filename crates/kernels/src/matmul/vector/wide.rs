@@ -9,7 +9,7 @@ use shoal_arith::WeightFormat;
 use shoal_arith::limits::{BLOCK, TILE_ROWS};
 
 use super::Task;
-use super::cursor::{Cursor, GROUP_BLOCKS, Panel, Tiles};
+use super::cursor::{Cursor, GROUP_BLOCKS, Panel, Tiles, forward_cursor};
 use super::few::multiply_tiles;
 use super::kernel::{Kernel, Spread};
 use super::many::multiply_panels;
@@ -74,57 +74,8 @@ struct I8<'a>(Tiles<'a>);
 #[derive(Clone, Copy)]
 struct I4<'a, const OFFSETS: bool>(Tiles<'a>);
 
-impl Cursor for I8<'_> {
-    #[inline(always)]
-    unsafe fn begin(&mut self, group: usize) {
-        // SAFETY: as for the trait.
-        unsafe { self.0.begin(group) }
-    }
-    #[inline(always)]
-    unsafe fn advance(&mut self) {
-        // SAFETY: as for the trait.
-        unsafe { self.0.advance() }
-    }
-    #[inline(always)]
-    unsafe fn end(&self, group: usize) {
-        // SAFETY: as for the trait.
-        unsafe { self.0.end(group) }
-    }
-    #[inline(always)]
-    fn ask_for_group(&self, group: usize) {
-        self.0.ask_for_group(group);
-    }
-    #[inline(always)]
-    fn ask_for_block(&self) {
-        self.0.ask_for_block();
-    }
-}
-
-impl<const OFFSETS: bool> Cursor for I4<'_, OFFSETS> {
-    #[inline(always)]
-    unsafe fn begin(&mut self, group: usize) {
-        // SAFETY: as for the trait.
-        unsafe { self.0.begin(group) }
-    }
-    #[inline(always)]
-    unsafe fn advance(&mut self) {
-        // SAFETY: as for the trait.
-        unsafe { self.0.advance() }
-    }
-    #[inline(always)]
-    unsafe fn end(&self, group: usize) {
-        // SAFETY: as for the trait.
-        unsafe { self.0.end(group) }
-    }
-    #[inline(always)]
-    fn ask_for_group(&self, group: usize) {
-        self.0.ask_for_group(group);
-    }
-    #[inline(always)]
-    fn ask_for_block(&self) {
-        self.0.ask_for_block();
-    }
-}
+forward_cursor!(['a] I8<'a>);
+forward_cursor!(['a, const OFFSETS: bool] I4<'a, OFFSETS>);
 
 impl<L: Lanes, const H: usize> Wide<L, H> for I8<'_> {
     #[inline(always)]

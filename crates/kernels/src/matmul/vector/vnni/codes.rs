@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::super::cursor::{Cursor, GROUP_BLOCKS, Panel, Tiles};
+use super::super::cursor::{Cursor, GROUP_BLOCKS, Panel, Tiles, forward_cursor};
 use super::{BLOCK_BYTES, QUADS, VECTOR};
 use crate::Linear;
 use crate::lanes::{Avx512, Lanes};
@@ -26,31 +26,7 @@ pub(super) trait Codes: Cursor {
 #[derive(Clone, Copy)]
 pub(super) struct Stored<'a, const I4: bool>(pub(super) Tiles<'a>);
 
-impl<const I4: bool> Cursor for Stored<'_, I4> {
-    #[inline(always)]
-    unsafe fn begin(&mut self, group: usize) {
-        // SAFETY: as for the trait.
-        unsafe { self.0.begin(group) }
-    }
-    #[inline(always)]
-    unsafe fn advance(&mut self) {
-        // SAFETY: as for the trait.
-        unsafe { self.0.advance() }
-    }
-    #[inline(always)]
-    unsafe fn end(&self, group: usize) {
-        // SAFETY: as for the trait.
-        unsafe { self.0.end(group) }
-    }
-    #[inline(always)]
-    fn ask_for_group(&self, group: usize) {
-        self.0.ask_for_group(group);
-    }
-    #[inline(always)]
-    fn ask_for_block(&self) {
-        self.0.ask_for_block();
-    }
-}
+forward_cursor!(['a, const I4: bool] Stored<'a, I4>);
 
 impl<const I4: bool> Codes for Stored<'_, I4> {
     const IS_NEAR: bool = false;
