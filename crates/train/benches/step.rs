@@ -10,6 +10,7 @@ use std::time::Instant;
 use shoal_arith::reference::float::AdamStep;
 use shoal_base::Digest;
 use shoal_kernels::{Isa, Kernels};
+use shoal_model::Family;
 use shoal_train::{
     Decay, ModelSettings, OptimizerSettings, Purpose, Random, Sample, Schedule, TrainModel, Trainer,
 };
@@ -27,6 +28,10 @@ const SETTINGS: ModelSettings = ModelSettings {
     mlp_width: 704,
     context_tokens: ROWS as u32,
     tied_embeddings: true,
+    family: Family::Llama,
+    attention_bias: false,
+    mlp_bias: false,
+    rope_theta: 10_000.0,
 };
 
 fn sample(index: u64) -> Sample {

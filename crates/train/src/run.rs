@@ -27,10 +27,16 @@ impl Examples {
     /// The root over all documents; a pair counts as its chosen, then its rejected answer.
     #[must_use]
     pub fn root(&self) -> Digest {
+        data_root(self.documents())
+    }
+
+    /// All documents, as the root counts them.
+    #[must_use]
+    pub fn documents(&self) -> Vec<&Document> {
         match self {
-            Self::Documents(documents) => data_root(documents),
+            Self::Documents(documents) => documents.iter().collect(),
             Self::Preferences(pairs) => {
-                data_root(pairs.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]))
+                pairs.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]).collect()
             }
         }
     }
@@ -153,6 +159,12 @@ impl Run {
         &self.definition
     }
 
+    /// What it learns from.
+    #[must_use]
+    pub const fn examples(&self) -> &Examples {
+        &self.examples
+    }
+
     /// Its trainer.
     #[must_use]
     pub const fn trainer(&self) -> &Trainer {
@@ -272,12 +284,7 @@ fn check_examples(
     let architecture = &definition.architecture;
     let preference = matches!(definition.objective, Objective::Preference { .. });
     let pairs = matches!(examples, Examples::Preferences(_));
-    let documents: Vec<&Document> = match examples {
-        Examples::Documents(documents) => documents.iter().collect(),
-        Examples::Preferences(pairs) => {
-            pairs.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]).collect()
-        }
-    };
+    let documents = examples.documents();
     let known = |d: &&Document| d.tokens.iter().all(|&id| id < architecture.vocab_count);
     let counts = |d: &&Document| match d.weights.get(1..) {
         None => d.rows() > 0,

@@ -20,7 +20,7 @@ const SAMPLES_MAX: u32 = 1 << 16;
 /// Widest adapter.
 const RANK_MAX: u32 = 4096;
 
-/// The shape of a new model. Everything else of its architecture is that of plain Llama.
+/// The shape of a new model. Everything else of its architecture is that of its family.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSettings {
@@ -40,6 +40,27 @@ pub struct ModelSettings {
     pub context_tokens: u32,
     /// The output head is the embedding.
     pub tied_embeddings: bool,
+    /// `llama`; `qwen2`, with biases of query, key and value; `qwen3`, with norms on the heads of
+    /// query and key.
+    #[serde(default = "llama")]
+    pub family: Family,
+    /// Query, key, value and attention output have biases (Llama).
+    #[serde(default)]
+    pub attention_bias: bool,
+    /// Gate, up and down have biases (Llama).
+    #[serde(default)]
+    pub mlp_bias: bool,
+    /// Base of the rotary frequencies.
+    #[serde(default = "rope_theta")]
+    pub rope_theta: f64,
+}
+
+const fn llama() -> Family {
+    Family::Llama
+}
+
+const fn rope_theta() -> f64 {
+    10_000.0
 }
 
 impl ModelSettings {
@@ -48,8 +69,17 @@ impl ModelSettings {
     /// # Errors
     /// A rule that is broken.
     pub fn architecture(&self, vocab_count: u32) -> Result<Architecture, ArchitectureError> {
+        let is_llama = self.family == Family::Llama;
+        let rules = [
+            (self.family != Family::Mistral, "family", "llama, qwen2 or qwen3"),
+            (is_llama || !self.attention_bias, "attention_bias", "false unless family is llama"),
+            (is_llama || !self.mlp_bias, "mlp_bias", "false unless family is llama"),
+        ];
+        if let Some((_, field, rule)) = rules.into_iter().find(|(holds, ..)| !holds) {
+            return Err(ArchitectureError { field, rule });
+        }
         let architecture = Architecture {
-            family: Family::Llama,
+            family: self.family,
             vocab_count,
             model_width: self.width,
             layer_count: self.layers,
@@ -60,17 +90,17 @@ impl ModelSettings {
             context_tokens: self.context_tokens,
             norm_epsilon: 1e-5,
             rope: Rope {
-                theta: 10_000.0,
+                theta: self.rope_theta,
                 dims: self.head_width,
-                layout: RopeLayout::Interleaved,
+                layout: if is_llama { RopeLayout::Interleaved } else { RopeLayout::Half },
                 scaling: RopeScaling::None,
             },
             sliding_window: None,
             tied_embeddings: self.tied_embeddings,
-            qkv_bias: false,
-            output_bias: false,
-            mlp_bias: false,
-            qk_norm: false,
+            qkv_bias: self.attention_bias || self.family == Family::Qwen2,
+            output_bias: self.attention_bias,
+            mlp_bias: self.mlp_bias,
+            qk_norm: self.family == Family::Qwen3,
         };
         architecture.check()?;
         Ok(architecture)

@@ -1,6 +1,8 @@
 //! `shoal train`: runs whose every step can be computed again.
 
 mod export;
+mod pack;
+mod proof;
 mod run;
 mod tokenizer;
 mod verify;
@@ -23,6 +25,12 @@ pub(crate) enum Command {
     Tokenizer(tokenizer::Args),
     /// Make a folder with settings to edit
     Init(Folder),
+    /// Write what a run learns as one file of tokens
+    Pack(pack::Args),
+    /// Prove that a document is part of what a run learns
+    Prove(proof::ProveArgs),
+    /// Check such a proof, without the data
+    CheckProof(proof::CheckArgs),
     /// Begin a run
     Run(Folder),
     /// Go on with a run that ended early
@@ -46,6 +54,9 @@ pub(crate) fn run(session: &Session, command: &Command) -> Result<ExitCode, Fail
     match command {
         Command::Tokenizer(args) => tokenizer::tokenizer(session, args),
         Command::Init(args) => init(session, args),
+        Command::Pack(args) => pack::pack(session, args),
+        Command::Prove(args) => proof::prove(session, args),
+        Command::CheckProof(args) => proof::check(session, args),
         Command::Run(args) => run::begin(session, &args.folder),
         Command::Resume(args) => run::resume(session, &args.folder),
         Command::Verify(args) => verify::verify(session, args),

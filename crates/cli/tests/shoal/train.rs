@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use shoal_testkit::{gguf_file, tiny_architecture};
 use shoal_train::data::{Document, encode_shard};
+use shoal_train::{Purpose, Random, seed_digest};
 
 use crate::support::{Ended, Home, names, tiny};
 
 const STEPS: u64 = 30;
-/// Moments at which a run is killed.
+/// Runs that are killed, each at a random moment of the time that one takes.
 const KILLS: u64 = 50;
 const WAIT_MAX: Duration = Duration::from_secs(120);
 
@@ -132,24 +133,32 @@ fn a_state_that_was_changed_is_found() {
 
 #[test]
 fn a_run_killed_at_any_moment_ends_in_the_same_state() {
-    let whole = Training::new(STEPS).finished("run");
     let training = Training::new(STEPS);
+    let start = Instant::now();
+    let whole = training.finished("run");
+    let longest = start.elapsed().as_micros() as u64;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let seed = now.unwrap().as_nanos().to_string();
+    eprintln!("moments of seed {seed}");
+    let mut moments = Random::new(seed_digest(&seed), Purpose::Shuffle, 0, 0);
     let mut kills = 0;
-    // Moments from the start of the program to well into its steps, in no order.
-    for moment in 0..KILLS {
-        let mut command = training.home.command(&training.args("resume", &[]));
+    for _ in 0..KILLS {
+        for name in ["run.json", "steps.jsonl"] {
+            std::fs::remove_file(training.folder.join(name)).unwrap();
+        }
+        std::fs::remove_dir_all(training.folder.join("checkpoints")).unwrap();
+        let mut command = training.home.command(&training.args("run", &[]));
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let wait = Duration::from_millis(3 + moment * 37 % 151);
+        let wait = Duration::from_micros(moments.below(longest));
         let start = Instant::now();
         while start.elapsed() < wait {
             std::thread::yield_now();
         }
         child.kill().unwrap();
         kills += u64::from(child.wait().unwrap().code().is_none());
+        assert_eq!(training.finished("resume")["state"], whole["state"], "after {wait:?}");
     }
-    assert!(kills > 0, "every run ended before it was killed");
-    let last = training.finished("resume");
-    assert_eq!(last["state"], whole["state"]);
+    assert!(kills > KILLS / 2, "{} of {KILLS} runs ended before they were killed", KILLS - kills);
     assert_eq!(training.run("verify", &["--json"]).succeeded().json()["states_compared"], 10);
     let parts = names(&training.folder);
     assert!(!parts.iter().any(|name| name.starts_with(".part-")), "{parts:?}");
@@ -242,6 +251,75 @@ fn packed_tokens_are_learned_and_refused_when_cut() {
     );
     std::fs::write(&path, &good).unwrap();
     assert_eq!(training.finished("resume")["state"], last["state"]);
+}
+
+#[test]
+fn what_a_run_learns_is_packed_and_learned_by_another() {
+    let training = Training::new(STEPS);
+    let out = training.home.file("packed.tokens");
+    let out = out.to_str().unwrap();
+    let packed = training.run("pack", &["--out", out, "--json"]).succeeded().json();
+    training.run("pack", &["--out", out]).failed(2, "--force");
+    training.run("pack", &["--out", out, "--force"]).succeeded();
+    let told = training.finished("run");
+    let other = Training::new(STEPS);
+    other.edit(TEXT, &format!("format = \"tokens\"\npath = \"{out}\""));
+    assert_eq!(other.finished("run")["steps"], told["steps"]);
+    let root = |training: &Training| {
+        let text = std::fs::read(training.folder.join("run.json")).unwrap();
+        serde_json::from_slice::<Value>(&text).unwrap()["data"].clone()
+    };
+    assert_eq!(root(&other), root(&training));
+    assert_eq!(root(&other), packed["root"]);
+}
+
+#[test]
+fn a_document_is_proved_without_the_data() {
+    let training = Training::new(STEPS);
+    training.run("run", &[]).succeeded();
+    let text = std::fs::read(training.folder.join("run.json")).unwrap();
+    let definition: Value = serde_json::from_slice(&text).unwrap();
+    let root = definition["data"].as_str().unwrap();
+    let proof = training.home.file("proof.json");
+    let name = proof.to_str().unwrap();
+    training.run("prove", &["--document", "7", "--out", name]).succeeded();
+    let check = |root: &str| training.home.run(&["train", "check-proof", name, "--root", root]);
+    let checked = check(root).succeeded();
+    assert!(checked.stdout.contains("document 7 of"), "{checked:?}");
+    check(&"ab".repeat(32)).failed(4, "not part of the data");
+    let text = std::fs::read_to_string(&proof).unwrap();
+    std::fs::write(&proof, text.replacen("\"tokens\":[", "\"tokens\":[5,", 1)).unwrap();
+    check(root).failed(4, "not part of the data");
+    std::fs::write(&proof, text.replacen("\"index\":7", "\"index\":8", 1)).unwrap();
+    check(root).failed(4, "not part of the data");
+    std::fs::write(&proof, "{}").unwrap();
+    check(root).failed(4, "no proof");
+    training.run("prove", &["--document", "1000"]).failed(2, "--document is below");
+}
+
+#[test]
+fn families_with_biases_and_norms_on_heads_are_trained() {
+    let biased = "attention_bias = true\nmlp_bias = true";
+    for keys in ["family = \"qwen2\"", "family = \"qwen3\"", biased] {
+        let training = Training::new(8);
+        training.edit("tied_embeddings = true", &format!("tied_embeddings = true\n{keys}"));
+        training.run("run", &[]).succeeded();
+        let gguf = training.home.file("model.gguf");
+        let path = gguf.to_str().unwrap();
+        training.run("export", &["--gguf", path]).succeeded();
+        let answer = ["run", "-m", path, "-n", "5", "--ignore-end", "Tom"];
+        training.home.run(&answer).succeeded();
+    }
+    let training = Training::new(8);
+    let refused = |keys: &str, named: &str| {
+        let all = format!("tied_embeddings = true\n{keys}");
+        training.edit("tied_embeddings = true", &all);
+        training.run("run", &[]).failed(4, named);
+        training.edit(&all, "tied_embeddings = true");
+    };
+    refused("family = \"mistral\"", "family llama, qwen2 or qwen3");
+    refused("family = \"qwen3\"\nmlp_bias = true", "mlp_bias false unless");
+    refused("rope_theta = 0.5", "rope.theta");
 }
 
 #[test]
