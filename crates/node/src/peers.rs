@@ -276,3 +276,50 @@ async fn read(peer: NodeId, link: u64, mut receiver: Receiver, events: mpsc::Sen
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use shoal_net::{EndpointConfig, SecretKey};
+    use shoal_wire::Ping;
+
+    use super::*;
+
+    async fn endpoint(seed: u8) -> Endpoint {
+        let key = SecretKey::new(&[seed; 32]);
+        let config = EndpointConfig::new(key, (Ipv4Addr::LOCALHOST, 0).into());
+        Endpoint::bind(config).await.expect("loopback has free ports")
+    }
+
+    fn ping() -> Message {
+        Message::Ping(Ping { nonce: 1 })
+    }
+
+    #[tokio::test]
+    async fn a_send_on_a_closed_connection_leaves_the_reason_to_its_reader() {
+        let (ours, theirs) = (endpoint(1).await, endpoint(2).await);
+        let (events, mut heard) = mpsc::channel(8);
+        let mut peers = Peers::new(ours, events);
+        peers.meet(theirs.address());
+        let accepted = theirs.accept().await.expect("it is open").greet().await;
+        let (away, _receiver) = accepted.expect("it greets").split();
+        let Some(NetEvent::Connected { connection, .. }) = heard.recv().await else {
+            panic!("it connects");
+        };
+        peers.connected(*connection);
+        away.turn_away(FaultCode::Forbidden);
+        // Until the writer knows, too; nobody has looked at what the reader says yet.
+        let sender = peers.sender(theirs.node()).expect("nobody gave it up");
+        while !matches!(sender.send(&ping()), Err(NetError::Closed { .. })) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let sent = peers.send(theirs.node(), Outgoing::Message(Box::new(ping())), None, Moment(0));
+        assert!(sent.is_ok(), "{sent:?}");
+        let Some(NetEvent::Lost { error, .. }) = heard.recv().await else {
+            panic!("the reader says so");
+        };
+        assert!(matches!(error, NetError::TurnedAway { .. }), "{error}");
+    }
+}
