@@ -10,167 +10,25 @@
 //! hash to the name too, and would turn honest leaves into wrong ones; what is asked for and not
 //! written has a limit.
 
+mod ask;
 mod blob;
+mod event;
 mod peer;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use shoal_base::Digest;
-use shoal_wire::limits::LEAF_BYTES;
-use shoal_wire::{
-    BlobData, BlobLeaves, BlobQuery, BlobRequest, Bytes, LeafSet, Message, NodeId, leaf_bytes,
-    leaf_count,
-};
+use shoal_wire::{BlobData, BlobLeaves, LeafSet, NodeId, leaf_bytes, leaf_count};
 
 use crate::Moment;
-use crate::limits::{
-    DUPLICATE_AFTER, FETCH_LEAVES_MAX, FETCH_PEERS_MAX, FETCH_WANTS_MAX, QUERIES_AHEAD,
-    QUERIES_MAX, QUERY_PATIENCE, SPONSOR_PATIENCE,
-};
+use crate::limits::{FETCH_PEERS_MAX, FETCH_WANTS_MAX, QUERY_PATIENCE, SPONSOR_PATIENCE};
 use blob::Blob;
+pub use event::{
+    FetchEffect, FetchEvent, FetchFailure, FetchStatus, LeafData, StoreOutcome, WantedBlob,
+};
 pub use peer::{Misdeed, PeerFetch, PeerState};
 use peer::{Peer, Place};
-
-/// Bytes of a leaf.
-pub type LeafData = Bytes<{ LEAF_BYTES as usize }>;
-
-/// A blob to fetch.
-#[derive(Clone, Debug)]
-pub struct WantedBlob {
-    /// Its name.
-    pub blob: Digest,
-    /// Its length, when somebody who is trusted says it.
-    pub bytes: Option<u64>,
-    /// Longest it may be, when nobody does.
-    pub bytes_max: u64,
-    /// Leaves that are here already, with the digests of all leaves. For a known length only.
-    pub held: Option<(LeafSet, Vec<Digest>)>,
-}
-
-/// What happened.
-#[derive(Debug)]
-pub enum FetchEvent {
-    /// Time passed.
-    Tick,
-    /// A peer says which leaves a blob has.
-    Leaves {
-        /// Who.
-        from: NodeId,
-        /// What it says.
-        leaves: BlobLeaves,
-    },
-    /// A peer does not have a blob.
-    Absent {
-        /// Who.
-        from: NodeId,
-        /// Which.
-        blob: Digest,
-    },
-    /// A leaf arrived.
-    Data {
-        /// From whom.
-        from: NodeId,
-        /// The leaf.
-        data: BlobData,
-    },
-    /// A [`FetchEffect::Store`] was carried out.
-    Stored {
-        /// Who sent the leaf.
-        from: NodeId,
-        /// Its blob.
-        blob: Digest,
-        /// Which.
-        leaf: u32,
-        /// What became of it.
-        outcome: StoreOutcome,
-    },
-    /// A [`FetchEffect::Keep`] was carried out.
-    Kept(Digest),
-    /// A peer cannot be reached any more.
-    PeerLost(NodeId),
-}
-
-/// What became of a leaf.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreOutcome {
-    /// Its digest is right and it was written.
-    Kept,
-    /// Its digest is wrong.
-    Wrong,
-}
-
-/// What to do.
-#[derive(Debug, PartialEq)]
-pub enum FetchEffect {
-    /// Send a message.
-    Send {
-        /// To whom.
-        to: NodeId,
-        /// What.
-        message: Box<Message>,
-    },
-    /// The leaves of a blob are known. Comes before its first [`Self::Store`], and again when
-    /// another peer has to be believed; what was stored before is void then.
-    Open {
-        /// Which.
-        blob: Digest,
-        /// Its length.
-        bytes: u64,
-        /// Their digests, which hash to its name.
-        leaves: Vec<Digest>,
-    },
-    /// Check a leaf and write it.
-    Store {
-        /// Who sent it.
-        from: NodeId,
-        /// Its blob.
-        blob: Digest,
-        /// Which.
-        leaf: u32,
-        /// Its bytes.
-        data: LeafData,
-    },
-    /// All leaves of a blob are there: give it its name.
-    Keep(Digest),
-    /// A peer lied. It is asked no more.
-    Blamed {
-        /// Who.
-        peer: NodeId,
-        /// What it did.
-        misdeed: Misdeed,
-    },
-    /// All blobs are there.
-    Finished,
-    /// There is no way to go on. What arrived stays.
-    Failed(FetchFailure),
-}
-
-/// Why a fetch ends without its blobs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum FetchFailure {
-    /// Every peer was lost, silent or lied.
-    #[error("no peer is left to ask")]
-    NoPeers,
-    /// Of the peers that are left none has this blob.
-    #[error("no peer has blob {blob}")]
-    NotHeld {
-        /// Which.
-        blob: Digest,
-    },
-}
-
-/// How far a fetch is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FetchStatus {
-    /// Bytes that are here, those of earlier attempts included.
-    pub bytes: u64,
-    /// Bytes of all blobs whose length is known.
-    pub bytes_total: u64,
-    /// The peers, in order of their ids.
-    pub peers: Vec<PeerFetch>,
-}
 
 /// A fetch under way.
 #[derive(Debug)]
@@ -470,103 +328,6 @@ impl Fetch {
                 out.push(FetchEffect::Keep(blob.name));
             }
         }
-    }
-
-    /// Asks peers which leaves they have, a few blobs ahead.
-    fn query(&mut self, now: Moment, out: &mut Vec<FetchEffect>) {
-        let open = self.first_open..self.blobs.len();
-        for place in open {
-            if self.blobs[place].is_whole() {
-                continue;
-            }
-            let is_vouched = self.blobs[place].bytes.is_some();
-            for (node, peer) in &mut self.peers {
-                if !peer.may_be_asked_about(place) || peer.queried.len() >= QUERIES_MAX {
-                    continue;
-                }
-                let answers = peer.answered.range(self.first_open..place);
-                let ahead = answers
-                    .filter(|(place, held)| !held.is_empty() && !self.blobs[**place].is_whole());
-                if ahead.count() >= QUERIES_AHEAD {
-                    continue;
-                }
-                if !is_vouched && !self.blobs[place].ask_sponsor(*node) {
-                    continue;
-                }
-                peer.queried.insert(place, now);
-                let query = BlobQuery { blob: self.blobs[place].name };
-                out.push(FetchEffect::Send {
-                    to: *node,
-                    message: Box::new(Message::BlobQuery(query)),
-                });
-            }
-        }
-    }
-
-    /// Asks for leaves: one after the other from each peer in turn, as far as windows go.
-    fn request(&mut self, now: Moment, out: &mut Vec<FetchEffect>) {
-        let mut asked: BTreeMap<(NodeId, usize), LeafSet> = BTreeMap::new();
-        let mut room = FETCH_LEAVES_MAX.saturating_sub(self.in_flight());
-        let nodes: Vec<NodeId> = self.peers.keys().copied().collect();
-        let mut is_moving = true;
-        while is_moving && room > 0 {
-            is_moving = false;
-            for node in &nodes {
-                let Some(place) = self.next_leaf(*node, now).filter(|_| room > 0) else {
-                    continue;
-                };
-                let (blob, leaf) = place;
-                let peer = self.peers.get_mut(node).expect("nobody leaves");
-                peer.asked.insert(place, now);
-                self.blobs[blob].begin_asking(leaf);
-                let count = self.blobs[blob].count();
-                let set = asked.entry((*node, blob)).or_insert_with(|| LeafSet::new(count));
-                set.insert(leaf);
-                room -= 1;
-                is_moving = true;
-            }
-        }
-        for ((to, place), set) in asked {
-            let request = BlobRequest { blob: self.blobs[place].name, ranges: set.ranges() };
-            out.push(FetchEffect::Send { to, message: Box::new(Message::BlobRequest(request)) });
-        }
-    }
-
-    /// Leaves that were asked for or are being written.
-    fn in_flight(&self) -> usize {
-        let asked: usize = self.peers.values().map(|peer| peer.asked.len()).sum();
-        asked + self.blobs[self.first_open..].iter().map(Blob::storing).sum::<usize>()
-    }
-
-    /// What to ask a peer for next: a leaf nobody was asked for, or one that another peer owes for
-    /// so long that it is worth asking twice.
-    fn next_leaf(&self, node: NodeId, now: Moment) -> Option<Place> {
-        let peer = self.peers.get(&node)?;
-        if peer.state != PeerState::Ready || peer.asked.len() >= peer.window() {
-            return None;
-        }
-        let answers = peer.answered.range(self.first_open..);
-        let free = answers.clone().find_map(|(place, held)| {
-            let leaf = self.blobs[*place].free_for(node, held)?;
-            Some((*place, leaf))
-        });
-        free.or_else(|| {
-            let others = self.peers.iter().filter(|(other, _)| **other != node);
-            let owed = others.flat_map(|(_, other)| &other.asked);
-            let slow = owed.filter(|(place, since)| {
-                let held = peer.answered.get(&place.0);
-                now - **since >= DUPLICATE_AFTER
-                    && held.is_some_and(|held| held.contains(place.1))
-                    && !peer.owes(**place)
-                    && self.blobs[place.0].may_ask(node)
-                    && self.askers(**place) == 1
-            });
-            slow.min_by_key(|(_, since)| **since).map(|(place, _)| *place)
-        })
-    }
-
-    fn askers(&self, place: Place) -> usize {
-        self.peers.values().filter(|peer| peer.asked.contains_key(&place)).count()
     }
 
     /// Whether it is over.
