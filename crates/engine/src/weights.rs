@@ -63,11 +63,6 @@ impl Layer {
         &self.maps[part as usize]
     }
 
-    /// The weights of some maps.
-    pub(crate) fn linears(&self, parts: &[LinearPart]) -> Vec<&Linear> {
-        parts.iter().map(|&part| &self.map(part).linear).collect()
-    }
-
     /// Bytes read to compute one step.
     pub(crate) fn bytes(&self) -> usize {
         self.maps.iter().map(|map| map.linear.bytes()).sum()

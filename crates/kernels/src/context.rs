@@ -2,6 +2,9 @@
 
 use std::ops::Range;
 
+use shoal_arith::WeightFormat;
+
+use crate::ahead::Ahead;
 use crate::{Isa, IsaError, Team};
 
 /// Elements below which a row-wise operation is not worth waking the team.
@@ -12,6 +15,8 @@ const SERIAL_ELEMENTS: usize = 16 << 10;
 pub struct Kernels {
     isa: Isa,
     team: Team,
+    /// One for each format of weights.
+    ahead: [Ahead; 3],
 }
 
 impl Kernels {
@@ -23,7 +28,7 @@ impl Kernels {
         if !isa.is_available() {
             return Err(IsaError::Missing { isa });
         }
-        Ok(Self { isa, team: Team::new(threads) })
+        Ok(Self { isa, team: Team::new(threads), ahead: Default::default() })
     }
 
     /// The instruction set in use.
@@ -36,6 +41,15 @@ impl Kernels {
     #[must_use]
     pub const fn team(&self) -> &Team {
         &self.team
+    }
+
+    /// How far ahead weights of a format are asked for.
+    pub(crate) const fn ahead(&self, format: WeightFormat) -> &Ahead {
+        &self.ahead[match format {
+            WeightFormat::I8 => 0,
+            WeightFormat::I4 => 1,
+            WeightFormat::I4Offset => 2,
+        }]
     }
 
     /// Splits `rows` of `width` elements over the team when there is enough to do.

@@ -22,19 +22,6 @@ pub(crate) fn prefetch(from: *const u8) {
     unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
 }
 
-/// The same, for what will be read some microseconds from now: into the second cache.
-#[inline(always)]
-pub(crate) fn prefetch_far(from: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: a prefetch of any address is harmless.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = from;
-}
-
 /// A vector of `ROWS` 32-bit lanes, each also two 16-bit or four 8-bit lanes.
 ///
 /// # Safety

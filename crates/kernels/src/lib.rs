@@ -3,6 +3,7 @@
 //! One folder per operation, one file per instruction set; [`Isa`] picks at run time. Spec 01.
 #![expect(unsafe_code, reason = "vector instructions and shared output buffers need it")]
 
+mod ahead;
 pub mod attention;
 mod context;
 mod element;

@@ -6,7 +6,6 @@ use shoal_arith::{WeightRow, tile};
 use shoal_base::SharedBytes;
 
 use crate::Team;
-use crate::lanes::prefetch_far;
 
 /// A linear map ready to multiply.
 ///
@@ -102,14 +101,6 @@ impl Linear {
     /// The tiles of a row group, one after the other.
     pub(crate) fn row_group(&self, g: usize) -> &[u8] {
         &self.section[self.shape.tile_at(g, 0)..][..self.shape.row_group_bytes()]
-    }
-
-    /// Asks for the first `bytes` of row group `g` and those that follow, into the second cache.
-    pub(crate) fn ask_for(&self, g: usize, bytes: usize) {
-        let from = &self.section[self.shape.tile_at(g, 0)..];
-        for line in from[..bytes.min(from.len())].chunks(64) {
-            prefetch_far(line.as_ptr());
-        }
     }
 
     pub(crate) fn scales(&self, g: usize) -> &[f32; TILE_ROWS] {

@@ -21,12 +21,8 @@ use shoal_arith::limits::TILE_ROWS;
 use crate::shared::SharedMut;
 use crate::{Isa, Kernels, Linear, QuantizeNeeds, Quantized};
 
-/// Weights that a member multiplies with one row at a time, at least.
+/// Weights that a member takes at a time to multiply them with one row.
 const RANGE_BYTES: usize = 64 << 10;
-/// Rows of x up to which memory is the limit.
-const FEW_ROWS: usize = 4;
-/// Weights that a member asks for ahead of the next multiplication.
-const AHEAD_BYTES: usize = 64 << 10;
 
 /// One multiplication, as every implementation sees it.
 #[derive(Clone, Copy)]
@@ -34,6 +30,8 @@ pub(crate) struct Task<'a> {
     pub(crate) weights: &'a Linear,
     pub(crate) x: &'a Quantized,
     pub(crate) out: SharedMut<'a, f32>,
+    /// How far ahead of its reader, in bytes, one row asks for weights.
+    pub(crate) ahead: usize,
 }
 
 impl Kernels {
@@ -42,18 +40,24 @@ impl Kernels {
     /// # Panics
     /// When the shapes do not fit or `x` was quantized for other weights.
     pub fn matmul(&self, weights: &Linear, x: &Quantized, out: &mut [f32]) {
-        self.matmul_each(&mut [(weights, out)], x, &[]);
+        self.matmul_each(&mut [(weights, out)], x);
     }
 
     /// The same for several maps of the same rows, in one go: members wait for one another once.
-    /// `next`: the maps that follow, after other work. Where rows are few, memory is the limit; it
-    /// goes on working while there is nothing to multiply.
     ///
     /// # Panics
     /// As for [`Kernels::matmul`].
-    pub fn matmul_each(&self, maps: &mut [(&Linear, &mut [f32])], x: &Quantized, next: &[&Linear]) {
-        let tasks: Vec<Task<'_>> = maps.iter_mut().map(|(w, out)| self.task(w, x, out)).collect();
-        let (groups, shortest) = shares(tasks.iter().map(|task| task.weights), x.rows);
+    pub fn matmul_each(&self, maps: &mut [(&Linear, &mut [f32])], x: &Quantized) {
+        let bytes: usize = maps.iter().map(|(map, _)| map.bytes()).sum();
+        let groups: usize = maps.iter().map(|(map, _)| map.shape().row_groups()).sum();
+        let Some((first, _)) = maps.first() else { return };
+        let ahead = self.ahead(first.shape().format);
+        let trial = ahead.begin(bytes, x.rows);
+        let distance = trial.distance();
+        let tasks: Vec<Task<'_>> =
+            maps.iter_mut().map(|(w, out)| self.task(w, x, out, distance)).collect();
+        // Enough for memory to stream where few rows make memory the limit.
+        let step = (RANGE_BYTES * groups / (bytes * x.rows).max(1)).max(1);
         let multiply = |range: Range<usize>| {
             let mut start = 0;
             for &task in &tasks {
@@ -65,44 +69,24 @@ impl Kernels {
                 start = end;
             }
         };
-        let few = x.rows <= FEW_ROWS;
-        self.team().share_ranges(groups, shortest, &multiply, &|member| {
-            if few {
-                self.ask_for(next, x.rows, member);
-            }
-        });
+        self.team().share_ranges(groups, step, &multiply);
+        ahead.end(trial);
     }
 
-    /// Asks for what `member` will read first of `next`.
-    fn ask_for(&self, next: &[&Linear], rows: usize, member: usize) {
-        let (groups, shortest) = shares(next.iter().copied(), rows);
-        let mut start = self.team().range_start(member, groups, shortest);
-        for weights in next {
-            let groups = weights.shape().row_groups();
-            if start < groups {
-                return weights.ask_for(start, AHEAD_BYTES);
-            }
-            start -= groups;
-        }
-    }
-
-    fn task<'a>(&self, weights: &'a Linear, x: &'a Quantized, out: &'a mut [f32]) -> Task<'a> {
+    fn task<'a>(
+        &self,
+        weights: &'a Linear,
+        x: &'a Quantized,
+        out: &'a mut [f32],
+        ahead: usize,
+    ) -> Task<'a> {
         let shape = weights.shape();
         let needs = QuantizeNeeds::of(self.isa(), shape.format, x.format);
         assert_eq!(x.needs.and(needs), x.needs, "x was quantized for these weights");
         assert_eq!(x.columns, shape.columns, "x has the columns of the weights");
         assert_eq!(out.len(), x.rows * shape.rows, "out holds T rows");
-        Task { weights, x, out: SharedMut::new(out) }
+        Task { weights, x, out: SharedMut::new(out), ahead }
     }
-}
-
-/// Row groups of several maps, and the fewest that a member takes: enough for memory to stream
-/// where few rows make memory the limit.
-fn shares<'a>(maps: impl Iterator<Item = &'a Linear>, rows: usize) -> (usize, usize) {
-    let add =
-        |(groups, bytes), map: &Linear| (groups + map.shape().row_groups(), bytes + map.bytes());
-    let (groups, bytes) = maps.fold((0, 0), add);
-    (groups, (RANGE_BYTES * groups / (bytes * rows).max(1)).max(1))
 }
 
 fn run(isa: Isa, task: Task<'_>, groups: Range<usize>) {

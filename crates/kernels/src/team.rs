@@ -6,7 +6,7 @@
 
 use std::any::Any;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -127,42 +127,32 @@ impl Team {
         });
     }
 
-    /// Hands out `0..count` in ranges to whoever is free: long ones first, then shorter ones down
-    /// to `shortest`, so that all members finish together even when one of them is slowed down.
-    /// A member for which nothing is left calls `last` before it waits.
-    pub fn share_ranges(
-        &self,
-        count: usize,
-        shortest: usize,
-        job: &(dyn Fn(Range<usize>) + Sync),
-        last: &(dyn Fn(usize) + Sync),
-    ) {
+    /// Gives each member a part of `0..count`, which it takes from the front, `step` at a time, so
+    /// that it reads memory in order. Whoever has finished takes steps from the end of what another
+    /// has left, so that all members finish together even when one of them is slowed down.
+    ///
+    /// # Panics
+    /// When `count` is above 2^32.
+    pub fn share_ranges(&self, count: usize, step: usize, job: &(dyn Fn(Range<usize>) + Sync)) {
         let threads = self.threads();
-        if threads == 1 || count <= shortest {
+        if threads == 1 || count <= step {
             if count > 0 {
                 job(0..count);
             }
             return;
         }
-        let next = AtomicUsize::new(0);
-        let end = |start: usize| self.range_end(start, count, shortest);
+        let part = |i: usize| Part::new(count * i / threads..count * (i + 1) / threads);
+        let parts: Vec<Part> = (0..threads).map(part).collect();
         self.run(&|member| {
-            while let Ok(start) = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, end) {
-                job(start..end(start).expect("the update succeeded"));
+            while let Some(range) = parts[member].take_first(step) {
+                job(range);
             }
-            last(member);
+            for other in (1..threads).map(|i| (member + i) % threads) {
+                while let Some(range) = parts[other].take_last(step) {
+                    job(range);
+                }
+            }
         });
-    }
-
-    /// Where the first range of `member` begins if all members are equally fast.
-    pub(crate) fn range_start(&self, member: usize, count: usize, shortest: usize) -> usize {
-        let next = |start: usize| self.range_end(start, count, shortest).unwrap_or(count);
-        (0..member).fold(0, |start, _| next(start))
-    }
-
-    fn range_end(&self, start: usize, count: usize, shortest: usize) -> Option<usize> {
-        let length = (count.saturating_sub(start) / (2 * self.threads())).max(shortest);
-        (start < count).then(|| count.min(start + length))
     }
 
     /// Hands out `0..count` one by one to whoever is free; for parts of unequal size.
@@ -181,6 +171,58 @@ impl Team {
             }
         });
     }
+}
+
+/// What is left of a member's part: first and end, in one word. On a line of its own, since its
+/// owner takes from it all the time.
+#[repr(align(128))]
+struct Part(AtomicU64);
+
+impl Part {
+    fn new(range: Range<usize>) -> Self {
+        assert!(range.end <= u32::MAX as usize, "a part fits its word");
+        Self(AtomicU64::new(word_of(&range)))
+    }
+
+    /// Takes up to `step` from the front.
+    fn take_first(&self, step: usize) -> Option<Range<usize>> {
+        self.take(|left| {
+            let middle = left.end.min(left.start + step);
+            (left.start..middle, middle..left.end)
+        })
+    }
+
+    /// Takes up to `step` from the end.
+    fn take_last(&self, step: usize) -> Option<Range<usize>> {
+        self.take(|left| {
+            let middle = left.start.max(left.end.saturating_sub(step));
+            (middle..left.end, left.start..middle)
+        })
+    }
+
+    /// `cut` says what is taken and what stays.
+    fn take(
+        &self,
+        cut: impl Fn(Range<usize>) -> (Range<usize>, Range<usize>),
+    ) -> Option<Range<usize>> {
+        let mut word = self.0.load(Ordering::Relaxed);
+        loop {
+            let left = (word >> 32) as usize..(word as u32) as usize;
+            if left.is_empty() {
+                return None;
+            }
+            let (taken, rest) = cut(left);
+            let next = word_of(&rest);
+            match self.0.compare_exchange_weak(word, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Some(taken),
+                Err(now) => word = now,
+            }
+        }
+    }
+}
+
+fn word_of(range: &Range<usize>) -> u64 {
+    (range.start as u64) << 32 | range.end as u64
 }
 
 impl Drop for Team {
@@ -269,12 +311,7 @@ mod tests {
                             hits[i].fetch_add(1, Ordering::Relaxed);
                         }
                     };
-                    let left: Vec<AtomicUsize> = (0..threads).map(|_| 0.into()).collect();
-                    team.share_ranges(count, shortest, &hit, &|member| {
-                        left[member].fetch_add(1, Ordering::Relaxed);
-                    });
-                    let times = usize::from(threads > 1 && count > shortest);
-                    assert!(left.iter().all(|left| left.load(Ordering::Relaxed) == times));
+                    team.share_ranges(count, shortest, &hit);
                 }
                 assert!(hits.iter().all(|hit| hit.load(Ordering::Relaxed) == 4));
             }
@@ -282,14 +319,12 @@ mod tests {
     }
 
     #[test]
-    fn the_start_of_each_member_is_that_of_a_range() {
-        let team = Team::new(3);
-        let starts = Mutex::new(Vec::new());
-        team.share_ranges(100, 5, &|range| lock(&starts).push(range.start), &|_| {});
-        let mut starts = lock(&starts).clone();
-        starts.sort_unstable();
-        assert_eq!(starts[..3], [0, 1, 2].map(|member| team.range_start(member, 100, 5)));
-        assert_eq!(team.range_start(2, 1, 5), 1, "beyond the last");
+    fn a_part_is_taken_from_both_ends_until_nothing_is_left() {
+        let part = Part::new(10..20);
+        assert_eq!(part.take_first(4), Some(10..14));
+        assert_eq!(part.take_last(4), Some(16..20));
+        assert_eq!(part.take_first(4), Some(14..16));
+        assert_eq!((part.take_first(4), part.take_last(4)), (None, None));
     }
 
     #[test]

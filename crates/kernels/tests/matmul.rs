@@ -179,7 +179,7 @@ fn several_maps_at_once_give_what_each_gives_alone() {
         let mut together = shapes.map(|shape| vec![f32::NAN; 2 * shape.rows]);
         let mut products: Vec<(&Linear, &mut [f32])> =
             maps.iter().zip(&mut together).map(|(map, out)| (map, &mut out[..])).collect();
-        kernels.matmul_each(&mut products, &quantized, &[]);
+        kernels.matmul_each(&mut products, &quantized);
         assert!(alone == together, "{isa} {threads} threads");
     }
 }

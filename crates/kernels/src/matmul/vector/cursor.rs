@@ -24,9 +24,9 @@ pub(super) trait Cursor: Copy {
     /// Asks for what comes after the group that begins here.
     #[inline(always)]
     fn ask_for_group(&self, _group: usize) {}
-    /// Asks for the block that comes a while after this one.
+    /// Asks for the block that comes so many bytes after this one.
     #[inline(always)]
-    fn ask_for_block(&self) {}
+    fn ask_for_block(&self, _ahead: usize) {}
     /// Leaves a group.
     #[inline(always)]
     unsafe fn end(&self, _group: usize) {}
@@ -51,8 +51,8 @@ macro_rules! forward_cursor {
                 self.0.ask_for_group(group);
             }
             #[inline(always)]
-            fn ask_for_block(&self) {
-                self.0.ask_for_block();
+            fn ask_for_block(&self, ahead: usize) {
+                self.0.ask_for_block(ahead);
             }
             #[inline(always)]
             unsafe fn end(&self, group: usize) {
@@ -136,9 +136,9 @@ impl Cursor for Tiles<'_> {
         }
     }
     #[inline(always)]
-    fn ask_for_block(&self) {
+    fn ask_for_block(&self, ahead: usize) {
         for line in (0..self.full.block_bytes).step_by(LINE) {
-            prefetch(self.codes.wrapping_add(AHEAD_BYTES + line));
+            prefetch(self.codes.wrapping_add(ahead + line));
         }
     }
     /// Reads the lines between the codes of this tile and those of the next, at their place in the
@@ -209,5 +209,5 @@ impl<const BYTES: usize> Cursor for Panel<BYTES> {
     }
 }
 
-/// How far ahead of the tiles' reader weights are asked for.
-const AHEAD_BYTES: usize = 2048;
+/// How far ahead of the tiles' reader several rows ask for weights.
+pub(super) const AHEAD_BYTES: usize = 2048;

@@ -98,6 +98,9 @@ unsafe fn multiply_in_order<K, L: Lanes, const H: usize, const T: usize, W: Curs
             let count = TILE_BLOCKS.min(blocks - start);
             weights.begin(tile);
             for (i, dots) in dots[..count].iter_mut().enumerate() {
+                if task.ahead > 0 {
+                    weights.ask_for_block(task.ahead);
+                }
                 *dots = K::dots(weights, &row(start + i));
                 weights.advance();
             }

@@ -1,6 +1,6 @@
 //! What the kernels of the instruction sets have in common.
 
-use super::cursor::Cursor;
+use super::cursor::{AHEAD_BYTES, Cursor};
 use crate::lanes::Lanes;
 use crate::{Linear, Quantized};
 
@@ -36,7 +36,7 @@ pub(super) trait Kernel<L: Lanes, const H: usize, W> {
         W: Cursor,
     {
         for _ in 0..count {
-            weights.ask_for_block();
+            weights.ask_for_block(AHEAD_BYTES);
             // SAFETY: as for this function.
             unsafe {
                 Self::add_block(*weights, rows, inner);

@@ -15,7 +15,7 @@ use shoal_arith::WeightFormat;
 use shoal_arith::limits::BLOCK;
 
 use super::Task;
-use super::cursor::Tiles;
+use super::cursor::{AHEAD_BYTES, Tiles};
 use super::few::multiply_tiles_in_order;
 use super::kernel::{Kernel, Split, Spread};
 use super::many::multiply_panels;
@@ -99,7 +99,7 @@ impl<const I4: bool, const OFFSETS: bool, W: Codes> Kernel<Avx512, 1, W> for Byt
         unsafe {
             if !I4 || !W::IS_NEAR {
                 for _ in 0..count {
-                    weights.ask_for_block();
+                    weights.ask_for_block(AHEAD_BYTES);
                     Self::add_block(*weights, rows, inner);
                     weights.advance();
                     *rows = rows.map(|row| row.add(size_of::<NarrowBlock>()));
