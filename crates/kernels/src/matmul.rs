@@ -21,7 +21,7 @@ use shoal_arith::limits::TILE_ROWS;
 use crate::shared::SharedMut;
 use crate::{Isa, Kernels, Linear, QuantizeNeeds, Quantized};
 
-/// Weights that a member takes at a time to multiply them with one row.
+/// Weights that a member multiplies with one row at a time, at least.
 const RANGE_BYTES: usize = 64 << 10;
 
 /// One multiplication, as every implementation sees it.
@@ -57,7 +57,7 @@ impl Kernels {
         let tasks: Vec<Task<'_>> =
             maps.iter_mut().map(|(w, out)| self.task(w, x, out, distance)).collect();
         // Enough for memory to stream where few rows make memory the limit.
-        let step = (RANGE_BYTES * groups / (bytes * x.rows).max(1)).max(1);
+        let shortest = (RANGE_BYTES * groups / (bytes * x.rows).max(1)).max(1);
         let multiply = |range: Range<usize>| {
             let mut start = 0;
             for &task in &tasks {
@@ -69,7 +69,7 @@ impl Kernels {
                 start = end;
             }
         };
-        self.team().share_ranges(groups, step, &multiply);
+        self.team().share_ranges(groups, shortest, &multiply);
         ahead.end(trial);
     }
 

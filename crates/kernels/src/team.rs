@@ -127,15 +127,16 @@ impl Team {
         });
     }
 
-    /// Gives each member a part of `0..count`, which it takes from the front, `step` at a time, so
-    /// that it reads memory in order. Whoever has finished takes steps from the end of what another
-    /// has left, so that all members finish together even when one of them is slowed down.
+    /// Gives each member a part of `0..count`, which it takes from the front, so that it reads memory
+    /// in order: half of what is left each time, and at least `shortest`. Whoever has finished takes
+    /// from the end of what another has left, so that all members finish together even when one of
+    /// them is slowed down.
     ///
     /// # Panics
     /// When `count` is above 2^32.
-    pub fn share_ranges(&self, count: usize, step: usize, job: &(dyn Fn(Range<usize>) + Sync)) {
+    pub fn share_ranges(&self, count: usize, shortest: usize, job: &(dyn Fn(Range<usize>) + Sync)) {
         let threads = self.threads();
-        if threads == 1 || count <= step {
+        if threads == 1 || count <= shortest {
             if count > 0 {
                 job(0..count);
             }
@@ -144,11 +145,11 @@ impl Team {
         let part = |i: usize| Part::new(count * i / threads..count * (i + 1) / threads);
         let parts: Vec<Part> = (0..threads).map(part).collect();
         self.run(&|member| {
-            while let Some(range) = parts[member].take_first(step) {
+            while let Some(range) = parts[member].take_first(shortest) {
                 job(range);
             }
             for other in (1..threads).map(|i| (member + i) % threads) {
-                while let Some(range) = parts[other].take_last(step) {
+                while let Some(range) = parts[other].take_last(shortest) {
                     job(range);
                 }
             }
@@ -184,18 +185,18 @@ impl Part {
         Self(AtomicU64::new(word_of(&range)))
     }
 
-    /// Takes up to `step` from the front.
-    fn take_first(&self, step: usize) -> Option<Range<usize>> {
+    /// Takes half of it, at least `shortest`, from the front.
+    fn take_first(&self, shortest: usize) -> Option<Range<usize>> {
         self.take(|left| {
-            let middle = left.end.min(left.start + step);
+            let middle = left.end.min(left.start + shortest.max(left.len() / 2));
             (left.start..middle, middle..left.end)
         })
     }
 
-    /// Takes up to `step` from the end.
-    fn take_last(&self, step: usize) -> Option<Range<usize>> {
+    /// The same from the end.
+    fn take_last(&self, shortest: usize) -> Option<Range<usize>> {
         self.take(|left| {
-            let middle = left.start.max(left.end.saturating_sub(step));
+            let middle = left.end - left.len().min(shortest.max(left.len() / 2));
             (middle..left.end, left.start..middle)
         })
     }
@@ -320,10 +321,11 @@ mod tests {
 
     #[test]
     fn a_part_is_taken_from_both_ends_until_nothing_is_left() {
-        let part = Part::new(10..20);
-        assert_eq!(part.take_first(4), Some(10..14));
-        assert_eq!(part.take_last(4), Some(16..20));
-        assert_eq!(part.take_first(4), Some(14..16));
+        let part = Part::new(10..30);
+        assert_eq!(part.take_first(4), Some(10..20));
+        assert_eq!(part.take_last(4), Some(25..30));
+        assert_eq!(part.take_first(4), Some(20..24));
+        assert_eq!(part.take_last(4), Some(24..25));
         assert_eq!((part.take_first(4), part.take_last(4)), (None, None));
     }
 

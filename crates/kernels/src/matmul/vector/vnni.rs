@@ -34,34 +34,38 @@ const BLOCK_BYTES: usize = (QUADS + 2) * VECTOR;
 /// Multiplies the row groups of `groups`.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(super) fn run(task: Task<'_>, groups: Range<usize>, panels: &mut [u8]) {
-    // SAFETY: this function has the instruction set.
-    unsafe {
-        match task.weights.shape().format {
-            WeightFormat::I8 => row_groups::<false, false>(task, groups, panels),
-            WeightFormat::I4 => row_groups::<true, false>(task, groups, panels),
-            WeightFormat::I4Offset => row_groups::<true, true>(task, groups, panels),
-        }
+    match (task.weights.shape().format, task.x.rows <= R) {
+        (WeightFormat::I8, true) => few::<false, false>(task, groups),
+        (WeightFormat::I8, false) => many::<false, false>(task, groups, panels),
+        (WeightFormat::I4, true) => few::<true, false>(task, groups),
+        (WeightFormat::I4, false) => many::<true, false>(task, groups, panels),
+        (WeightFormat::I4Offset, true) => few::<true, true>(task, groups),
+        (WeightFormat::I4Offset, false) => many::<true, true>(task, groups, panels),
     }
 }
 
-/// Few rows are multiplied with the tiles as they are, many with a panel.
-///
-/// # Safety
-/// The machine has AVX-512 VNNI.
-#[inline(always)]
-unsafe fn row_groups<const I4: bool, const OFFSETS: bool>(
+/// Few rows are multiplied with the tiles as they are. A function for each kind, here and below, as
+/// registers are given out function by function.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline(never)]
+fn few<const I4: bool, const OFFSETS: bool>(task: Task<'_>, groups: Range<usize>) {
+    let tiles = |g| Stored::<I4>(Tiles::new(task.weights, g));
+    // SAFETY: this function has the instruction set.
+    unsafe {
+        multiply_tiles_in_order::<Bytes<I4, OFFSETS>, Avx512, 1, R, _>(task, groups, tiles);
+    }
+}
+
+/// Many rows are multiplied with a panel.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline(never)]
+fn many<const I4: bool, const OFFSETS: bool>(
     task: Task<'_>,
     groups: Range<usize>,
     panels: &mut [u8],
 ) {
-    // SAFETY: as for this function.
+    // SAFETY: this function has the instruction set.
     unsafe {
-        if task.x.rows <= R {
-            let tiles = |g| Stored::<I4>(Tiles::new(task.weights, g));
-            return multiply_tiles_in_order::<Bytes<I4, OFFSETS>, Avx512, 1, R, _>(
-                task, groups, tiles,
-            );
-        }
         multiply_panels::<Bytes<I4, OFFSETS>, Avx512, 1, R, BLOCK_BYTES>(task, groups, panels);
     }
 }
