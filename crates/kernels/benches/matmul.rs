@@ -73,6 +73,55 @@ fn bench(
     );
 }
 
+/// The maps of a layer of the shape that engines are compared with, multiplied together or not.
+const LAYER: [&[(usize, usize)]; 4] = [
+    &[(2048, 2048), (512, 2048), (512, 2048)],
+    &[(2048, 2048)],
+    &[(8192, 2048), (8192, 2048)],
+    &[(2048, 8192)],
+];
+
+/// One row through layers that no cache holds, as decoding reads them, next to the memory.
+fn layers(kernels: &Kernels, format: WeightFormat, words: &[u64]) {
+    let map =
+        |&(rows, columns): &(usize, usize)| random_linear(LinearShape { rows, columns, format });
+    let layers: Vec<Vec<Vec<Linear>>> =
+        (0..8).map(|_| LAYER.iter().map(|maps| maps.iter().map(map).collect()).collect()).collect();
+    let maps = layers.iter().flatten().flatten();
+    let bytes: usize = maps.clone().map(Linear::bytes).sum();
+    let mut x = [2048, 8192].map(|columns| {
+        let row: Vec<f32> = (0..columns).map(|i| ((i * 37 % 101) as f32 - 50.0) / 50.0).collect();
+        let needs = QuantizeNeeds::of(kernels.isa(), format, ActivationFormat::A8);
+        let (mut quantized, faults) = (Quantized::default(), [AtomicBool::new(false)]);
+        kernels.quantize(&row, columns, ActivationFormat::A8, needs, &mut quantized, &faults);
+        (columns, quantized)
+    });
+    let mut outputs = vec![vec![0.0; 8192]; 3];
+    let mut run = || {
+        for maps in layers.iter().flatten() {
+            let (_, x) =
+                x.iter_mut().find(|(n, _)| *n == maps[0].shape().columns).expect("one of two");
+            let mut products: Vec<(&Linear, &mut [f32])> = maps
+                .iter()
+                .zip(&mut outputs)
+                .map(|(map, out)| (map, &mut out[..map.shape().rows]))
+                .collect();
+            kernels.matmul_each(&mut products, x);
+        }
+    };
+    (0..4).for_each(|_| run());
+    let seconds = median_seconds(15, run);
+    let memory = median_seconds(7, || {
+        std::hint::black_box(kernels.read_all(words));
+    });
+    println!(
+        "{:>10} {format:?} layers T=1: {:6.1} GB/s, memory {:6.1} GB/s",
+        kernels.isa().name(),
+        bytes as f64 / seconds / 1e9,
+        words.len() as f64 * 8.0 / memory / 1e9
+    );
+}
+
 fn main() {
     let threads = std::env::args().skip(1).find_map(|a| a.parse().ok()).unwrap_or(2);
     let named = Isa::available().find(|isa| std::env::args().any(|a| a == isa.name()));
@@ -85,6 +134,9 @@ fn main() {
         });
         let bytes = words.len() as f64 * 8.0;
         println!("{:>10} memory read: {:6.1} GB/s", kernels.isa().name(), bytes / seconds / 1e9);
+        for format in WeightFormat::ALL {
+            layers(&kernels, format, &words);
+        }
         drop(words);
         for format in WeightFormat::ALL {
             let big = LinearShape { rows: 128_256, columns: 2048, format };
