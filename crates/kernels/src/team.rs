@@ -127,10 +127,10 @@ impl Team {
         });
     }
 
-    /// Gives each member a part of `0..count`, which it takes from the front, so that it reads memory
-    /// in order: half of what is left each time, and at least `shortest`. Whoever has finished takes
-    /// from the end of what another has left, so that all members finish together even when one of
-    /// them is slowed down.
+    /// Gives each member a part of `0..count`, which it takes from the front, so that it reads
+    /// memory in order: half of what is left each time, and at least `shortest`. Whoever has
+    /// finished takes from the end of what another has left, so that all members finish together
+    /// even when one of them is slowed down.
     ///
     /// # Panics
     /// When `count` is above 2^32.
