@@ -19,7 +19,7 @@ use shoal_swarm::{
     Gossip, HeadEffect, HeadEvent, Holding, Moment, Output, Stage, StageEffect, StageEvent,
     Submission,
 };
-use shoal_wire::{FaultCode, MemberState, Message, NodeId, Offer, RequestId, RingId};
+use shoal_wire::{FaultCode, LeaseRequest, MemberState, Message, NodeId, Offer, RequestId, RingId};
 use tokio::sync::mpsc;
 
 use crate::book::Book;
@@ -375,10 +375,11 @@ impl Driver {
         for effect in effects {
             let job = match effect {
                 HeadEffect::Send { to, message } => {
-                    if let (Message::LeaseRequest(_), Some(slot)) =
-                        (&*message, self.slots.get_mut(&ring))
-                    {
-                        slot.ask(to);
+                    if let Message::LeaseRequest(request) = &*message {
+                        if let Some(slot) = self.slots.get_mut(&ring) {
+                            slot.ask(to);
+                        }
+                        self.introduce_route(to, request);
                     }
                     self.send(to, Outgoing::Message(message));
                     continue;
@@ -406,6 +407,18 @@ impl Driver {
         }
         if let Some(slot) = self.slots.get(&ring) {
             slot.publish();
+        }
+    }
+
+    /// Tells a stage where the others of its route are: gossip, which has a bound, may not have
+    /// brought it there.
+    fn introduce_route(&mut self, to: NodeId, request: &LeaseRequest) {
+        let (me, stages) = (self.me, request.route.stages.iter());
+        let nodes = stages.flat_map(|stage| [Some(stage.node), stage.shadow]).flatten();
+        for node in nodes.filter(|node| ![to, me].contains(node)) {
+            if let Some(signed) = self.book.members().signed(node).cloned() {
+                self.send_message(to, Message::Descriptor(signed));
+            }
         }
     }
 

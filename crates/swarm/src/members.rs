@@ -194,6 +194,12 @@ impl Members {
         self.known.get(&node).map(Member::descriptor)
     }
 
+    /// What a member said last, as it signed it.
+    #[must_use]
+    pub fn signed(&self, node: NodeId) -> Option<&Signed<Descriptor>> {
+        self.known.get(&node).map(|member| &member.signed)
+    }
+
     /// All of them, in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = &Descriptor> {
         self.known.values().map(Member::descriptor)

@@ -144,9 +144,10 @@ fn a_long_context_moves_to_a_stand_in_at_any_token() {
                 owed += 1;
             }
             let replaced = scene.replaced() - before;
-            assert!(replaced <= owed, "false failover: {replaced}, {owed} are due");
+            println!("{fault:?} after {after}: pause {:?}, {replaced} replaced", answer.pause);
+            let ring = scene.ring();
+            assert!(replaced <= owed, "false failover: {replaced}, {owed} are due: {ring}");
             owed -= replaced;
-            println!("{fault:?} after {after}: pause {:?}", answer.pause);
             if owed == 0 {
                 pauses.push((answer.pause, is_kill));
             } else {

@@ -1,5 +1,7 @@
 //! What arrives from peers: which state machine gets it, and what is not taken at all.
 
+use std::collections::BTreeSet;
+
 use shoal_base::Blame;
 use shoal_net::Incoming;
 use shoal_swarm::{HeadEvent, StageEvent};
@@ -141,6 +143,10 @@ impl Driver {
                     let (members, now) = (self.book.members(), self.now());
                     let random = &mut SystemRandom;
                     let others = self.gossip.pass_on(members, &signed, others, now, random);
+                    // Gossip has a bound; those who are to send rows there have to know.
+                    let mates = self.slots.values().flat_map(|slot| slot.mates(node));
+                    let mates = mates.filter(|mate| ![from, self.me].contains(mate));
+                    let others: BTreeSet<NodeId> = others.into_iter().chain(mates).collect();
                     for peer in others {
                         self.send_message(peer, Message::Descriptor(signed.clone()));
                     }

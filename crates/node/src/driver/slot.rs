@@ -125,6 +125,15 @@ impl Slot {
         stages.get(index + 1).map(|stage| stage.node)
     }
 
+    /// The other nodes of the present route, if `node` is part of it.
+    pub(crate) fn mates(&self, node: NodeId) -> Vec<NodeId> {
+        let stages = self.head.status().stages;
+        let nodes = stages.iter().flat_map(|stage| [Some(stage.node), stage.shadow]).flatten();
+        let nodes: Vec<NodeId> = nodes.collect();
+        let is_mate = nodes.contains(&node);
+        nodes.into_iter().filter(|mate| is_mate && *mate != node).collect()
+    }
+
     pub(crate) fn note(&mut self, peer: NodeId, what: &str) {
         if self.way.names(peer) {
             self.asked.remove(&peer);

@@ -85,3 +85,19 @@ fn without_a_spare_requests_fail_and_name_who_is_gone() {
     let error = collect(&start(&short.head, request)).expect_err("nobody has its layers");
     assert!(error.to_string().contains(&name), "{error}");
 }
+
+/// Whoever computes before a spare has to reach it at once, whether or not gossip, which goes to a
+/// few by chance, has told it where the spare is. Else the spare looks dead too.
+#[test]
+fn every_stage_is_replaced_by_its_spare_and_by_that_alone() {
+    let package = package(5);
+    let expected = expected(&package);
+    let mut ring = ring(&package, &[1, 2, 3, 4, 5], &[0, 1, 2, 3, 4]);
+    assert_eq!(together(&ring.head), expected);
+    for gone in 1..=5 {
+        drop(ring.stages.pop());
+        assert_eq!(together(&ring.head), expected, "{gone} are gone");
+        let status = ring.head.status();
+        assert_eq!(status.replaced, gone, "{status:?}");
+    }
+}
