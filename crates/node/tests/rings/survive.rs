@@ -86,9 +86,9 @@ fn without_a_spare_requests_fail_and_name_who_is_gone() {
     assert!(error.to_string().contains(&name), "{error}");
 }
 
-/// Deaths here are noticed at once. Those that are not keep their places among the peers that gossip
-/// goes to, so that a spare may stay unknown to the stage before it: only the test of many kills in
-/// the netlab shows that.
+/// Deaths here are noticed at once. Those that are not keep their places among the peers that
+/// gossip goes to, so that a spare may stay unknown to the stage before it: only the test of many
+/// kills in the netlab shows that.
 #[test]
 fn every_stage_is_replaced_by_its_spare_and_by_that_alone() {
     let package = package(5);
