@@ -40,5 +40,6 @@ mod ways;
 mod whole_file;
 
 fn main() -> std::process::ExitCode {
+    shoal_kernels::share_one_heap();
     program::run()
 }

@@ -22,5 +22,6 @@ mod team;
 pub use context::Kernels;
 pub use isa::{Isa, IsaError};
 pub use linear::Linear;
+pub use memory::share_one_heap;
 pub use quantized::{QuantizeNeeds, Quantized};
 pub use team::Team;

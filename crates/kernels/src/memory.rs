@@ -1,4 +1,5 @@
-//! Reading memory and doing nothing else: the ceiling that decoding is compared with.
+//! Memory: who shares it, and reading it and doing nothing else, the ceiling that decoding is
+//! compared with.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,6 +11,19 @@ const LINE_WORDS: usize = 8;
 /// Sums that do not wait for one another.
 const CHAINS: usize = 4;
 const CHUNK_WORDS: usize = CHAINS * LINE_WORDS;
+
+/// One heap for all threads; to be called before there is a second one. With a heap for each, every
+/// wave of connections fills that of another thread, and what a server holds grows for minutes.
+/// Small pieces come from a store of each thread all the same.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub fn share_one_heap() {
+    // SAFETY: it sets a number of the allocator. Where it is refused everything stays as it was.
+    let _ = unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+}
+
+/// One heap for all threads, where the allocator has several.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub fn share_one_heap() {}
 
 impl Kernels {
     /// Reads every word once, on all threads, and returns their sum (modulo 2^64).
