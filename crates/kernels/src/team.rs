@@ -133,7 +133,7 @@ impl Team {
     /// even when one of them is slowed down.
     ///
     /// # Panics
-    /// When `count` is above 2^32.
+    /// When `count` is 2^32 or more.
     pub fn share_ranges(&self, count: usize, shortest: usize, job: &(dyn Fn(Range<usize>) + Sync)) {
         let threads = self.threads();
         if threads == 1 || count <= shortest {
