@@ -216,6 +216,7 @@ async function answer() {
   running = null;
   keep();
   show();
+  lookAtSwarm();
 }
 
 async function read(stream, turn) {
@@ -223,9 +224,12 @@ async function read(stream, turn) {
   const begun = performance.now();
   let rest = "";
   let done = false;
+  let isFirst = true;
   for (;;) {
     const piece = await reader.read();
     if (piece.done) break;
+    if (isFirst) lookAtSwarm();
+    isFirst = false;
     const lines = (rest + piece.value).split("\n");
     rest = lines.pop();
     for (const line of lines) {
