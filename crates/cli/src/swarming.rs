@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use shoal_base::{Digest, PackageId};
 use shoal_node::{
-    Discovery, MemberState, MemberView, NoPlan, Node, NodeId, Plan, RelayUrl, SwarmRole, SwarmView,
+    MemberOptions, MemberState, MemberView, NoPlan, Node, NodeId, Plan, SwarmRole, SwarmView,
     wall_s,
 };
 use shoal_store::{NodeFolder, Store};
@@ -47,21 +47,17 @@ pub(crate) fn is_member(session: &Session) -> bool {
 }
 
 impl Member {
-    /// Starts the node. `ended` hears when another command asks it to leave.
+    /// Starts the node with the store of this data folder. `ended` hears when another command asks it to leave.
     pub(crate) fn start(
         session: &Session,
-        listen: SocketAddr,
-        upload_bytes_per_s: Option<u64>,
-        relays: Vec<RelayUrl>,
-        discovery: Option<Discovery>,
+        options: MemberOptions,
         ended: Sender<()>,
     ) -> Result<Self, Failure> {
         let folder = folder(session)?;
         let path = folder.control();
         let store = session.store()?.clone();
-        let shared = Some(store.clone());
-        let node =
-            Node::start_member(folder, listen, shared, upload_bytes_per_s, relays, discovery)?;
+        let options = MemberOptions { store: Some(store.clone()), ..options };
+        let node = Node::start_member(folder, options)?;
         relays::warn(&node.relays());
         let node = Arc::new(node);
         let asked = Arc::clone(&node);

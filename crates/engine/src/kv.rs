@@ -248,10 +248,8 @@ impl KvCache {
                 *used = self.clock;
                 self.idle.insert(self.clock, page);
             }
-            None => {
-                self.pool.release(page);
-                self.free.push(page);
-            }
+            // Its memory stays with it: it is the next to be taken.
+            None => self.free.push(page),
         }
     }
 

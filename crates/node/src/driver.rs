@@ -19,7 +19,9 @@ use shoal_swarm::{
     Gossip, HeadEffect, HeadEvent, Holding, Moment, Output, Stage, StageEffect, StageEvent,
     Submission,
 };
-use shoal_wire::{FaultCode, LeaseRequest, MemberState, Message, NodeId, Offer, RequestId, RingId};
+use shoal_wire::{
+    FaultCode, LayerRange, LeaseRequest, MemberState, Message, NodeId, Offer, RequestId, RingId,
+};
 use tokio::sync::mpsc;
 
 use crate::book::Book;
@@ -92,7 +94,6 @@ pub(crate) struct Driver {
     compute: Jobs<Job>,
     holdings: BTreeMap<PackageId, Holding>,
     speeds: BTreeMap<PackageId, Speed>,
-    memory_free_bytes: u64,
     /// Whether others are to count on this node.
     state: MemberState,
     /// Why this node does not compute for others now.
@@ -132,7 +133,6 @@ impl Driver {
             compute,
             holdings: BTreeMap::new(),
             speeds: BTreeMap::new(),
-            memory_free_bytes: 0,
             state: MemberState::Active,
             rests: Vec::new(),
             offered: Vec::new(),
@@ -233,19 +233,35 @@ impl Driver {
 
     fn load(&mut self, loaded: Box<Loaded>, width: u32, arithmetic: u16, cache_tokens: u32) {
         let (package, layers) = (loaded.package, loaded.layers);
-        let holding = self.holdings.entry(package).or_insert_with(|| Holding {
-            arithmetic,
-            width,
-            loaded: Vec::new(),
-            held: Vec::new(),
-            cache_token_layers: 0,
-        });
+        let holding = self.holding(package, width, arithmetic);
         holding.loaded.push(layers);
         holding.held.push(layers);
         holding.cache_token_layers += u64::from(cache_tokens) * u64::from(layers.count());
         let holding = Some(holding.clone());
         self.job(Job::Load(loaded));
         self.stage(StageEvent::Holding { package, holding });
+    }
+
+    fn holding(&mut self, package: PackageId, width: u32, arithmetic: u16) -> &mut Holding {
+        self.holdings.entry(package).or_insert_with(|| Holding {
+            arithmetic,
+            width,
+            loaded: Vec::new(),
+            held: Vec::new(),
+            cache_token_layers: 0,
+        })
+    }
+
+    /// Layers that are on the disk and are loaded when a head asks for them.
+    pub(crate) fn hold(
+        &mut self,
+        package: PackageId,
+        width: u32,
+        arithmetic: u16,
+        layers: &[LayerRange],
+    ) {
+        self.holding(package, width, arithmetic).held.extend_from_slice(layers);
+        self.announce();
     }
 
     /// Tells the thread that computes. It ends after this loop does.

@@ -40,7 +40,10 @@ pub use chance::wall_s;
 pub use error::NodeError;
 pub use join::{Joined, check_free, create_swarm, join_swarm};
 pub use layers::{FetchParts, FetchProgress};
-pub use node::{HeadOptions, Node, NodeConfig, PrepareOptions, ServeOptions, node_of, serve_bytes};
+pub use node::{
+    HeadOptions, MemberOptions, Node, NodeConfig, PrepareOptions, ServeOptions, node_of,
+    serve_bytes,
+};
 pub use owner::{
     Hours, HoursError, OwnerRules, POWER_SUPPLIES, Power, Rest, RestReason, Sight, minute_of_day,
     power,

@@ -4,13 +4,13 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use shoal_base::PackageId;
-use shoal_model::package::Package;
+use shoal_model::package::{BlobKind, Package};
 use shoal_swarm::{HeadPolicy, Plan};
 use shoal_wire::{LayerRange, NodeId, SwarmRole};
 
 use crate::driver::{Command, Driver};
 use crate::limits::ASK_FOR;
-use crate::node::{shape, want};
+use crate::node::{arithmetic, shape, want};
 use crate::{NoPlan, Node, NodeError, RestReason, SwarmView};
 
 /// How often it is looked whether a node that leaves is still needed.
@@ -78,6 +78,22 @@ impl Node {
     /// The node has stopped.
     pub fn loaded_elsewhere(&self, package: PackageId) -> Result<Vec<LayerRange>, NodeError> {
         self.ask(move |driver| driver.loaded_elsewhere(package))
+    }
+
+    /// Says which layers of a package are on the disk here, to be loaded when a head asks
+    /// ([`crate::NodeConfig::prepare`]): nobody has to send them.
+    ///
+    /// # Errors
+    /// The node has stopped.
+    pub fn hold(&self, package: &Package) -> Result<(), NodeError> {
+        let (id, architecture) = (package.id(), &package.manifest().architecture);
+        let width = architecture.model_width;
+        let is_here = |layer: &u32| package.bytes(BlobKind::Layer(*layer)).is_ok();
+        let layers = (0..architecture.layer_count).filter(is_here);
+        // A package has no more layers than the protocol can name, or it cannot be served at all.
+        let one = |layer| LayerRange::try_new(u16::try_from(layer).ok()?, layer as u16 + 1).ok();
+        let layers: Vec<LayerRange> = layers.filter_map(one).collect();
+        self.ask(move |driver| driver.hold(id, width, arithmetic(), &layers))
     }
 
     /// Says how much memory this node may still give to weights and caches.

@@ -64,6 +64,32 @@ pub struct NodeConfig {
     pub prepare: Option<PrepareOptions>,
 }
 
+/// How a member of a swarm runs; its key and who may use it are in its folder.
+#[derive(Clone, Debug)]
+pub struct MemberOptions {
+    /// As in [`NodeConfig`].
+    pub listen: SocketAddr,
+    /// As in [`NodeConfig`].
+    pub store: Option<Store>,
+    /// As in [`NodeConfig`].
+    pub upload_bytes_per_s: Option<u64>,
+    /// As in [`NodeConfig`].
+    pub relays: Vec<RelayUrl>,
+    /// As in [`NodeConfig`].
+    pub discovery: Option<Discovery>,
+    /// As in [`NodeConfig`]; what is asked for is in its certificate too.
+    pub prepare: Option<PrepareOptions>,
+}
+
+impl MemberOptions {
+    /// One that stores nothing and is found by its address alone.
+    #[must_use]
+    pub fn new(listen: SocketAddr) -> Self {
+        let (relays, discovery) = (Vec::new(), None);
+        Self { listen, store: None, upload_bytes_per_s: None, relays, discovery, prepare: None }
+    }
+}
+
 /// What layers that a head asks for may take.
 #[derive(Clone, Copy, Debug)]
 pub struct PrepareOptions {
@@ -181,20 +207,16 @@ impl Node {
     ///
     /// # Errors
     /// The folder is in no swarm or is damaged; besides those of [`Node::start`].
-    pub fn start_member(
-        folder: NodeFolder,
-        listen: SocketAddr,
-        store: Option<Store>,
-        upload_bytes_per_s: Option<u64>,
-        relays: Vec<RelayUrl>,
-        discovery: Option<Discovery>,
-    ) -> Result<Self, NodeError> {
+    pub fn start_member(folder: NodeFolder, options: MemberOptions) -> Result<Self, NodeError> {
+        let MemberOptions { listen, store, upload_bytes_per_s, relays, discovery, prepare } =
+            options;
         let state = State::read(&folder)?.ok_or(NodeError::NoMember)?;
         let secret = folder.secret()?;
         // A head has its share of the caches, as others want theirs.
         let stage = StageConfig::default();
         let config = NodeConfig::new(secret, listen);
-        let config = NodeConfig { stage, store, upload_bytes_per_s, relays, discovery, ..config };
+        let config =
+            NodeConfig { stage, store, upload_bytes_per_s, relays, discovery, prepare, ..config };
         Self::begin(config, Some((folder, state)))
     }
 
@@ -430,7 +452,7 @@ async fn accept(endpoint: Endpoint, events: mpsc::Sender<NetEvent>) {
     }
 }
 
-fn arithmetic() -> u16 {
+pub(crate) fn arithmetic() -> u16 {
     const { ARITHMETIC_VERSION as u16 }
 }
 

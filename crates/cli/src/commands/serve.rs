@@ -12,7 +12,8 @@ use serde_json::json;
 use shoal_base::{Digest, PackageId};
 use shoal_model::package::Package;
 use shoal_node::{
-    LayerRange, Node, NodeConfig, NodeId, PeerAddress, PrepareOptions, ServeOptions, serve_bytes,
+    LayerRange, MemberOptions, Node, NodeConfig, NodeId, PeerAddress, PrepareOptions, ServeOptions,
+    serve_bytes,
 };
 
 use crate::failure::{Code, Failure};
@@ -37,8 +38,8 @@ pub(crate) struct Args {
     name: ModelName,
 
     /// Layers to compute, the first and the last, counted from 0: 0-11; `auto`: as many as fit into
-    /// the memory, those first that few others have; `asked`, with --head: those that a head asks
-    /// for, loaded then
+    /// the memory, those first that few others have; `asked`: those that a head asks for, of any
+    /// model that it may use, fetched and loaded then
     #[arg(long, value_name = "auto|asked|A-B", default_value = "auto")]
     layers: Layers,
 
@@ -165,7 +166,10 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, Failure> {
     };
     let options = args.serve_options(session)?;
     let layers = match args.layers {
-        Layers::Asked => None,
+        Layers::Asked => {
+            serving.node().hold(&package)?;
+            None
+        }
         _ => {
             let budget = args.budget(session);
             let (layers, free) = choose(args, budget, &serving, &package, options)?;
@@ -218,26 +222,23 @@ fn fetch(session: &Session, args: &Args, node: &Node) -> Result<Package, Failure
 
 fn start(session: &Session, args: &Args, ended: Sender<()>) -> Result<Serving, Failure> {
     let upload_bytes_per_s = args.upload.bytes_per_s(&args.limits.config(session))?;
+    let (relays, discovery) = (args.relays.all(session), args.public.published(session));
+    let prepare = match args.layers {
+        Layers::Asked => Some(PrepareOptions {
+            serve: args.serve_options(session)?,
+            memory_bytes: args.budget(session),
+        }),
+        _ => None,
+    };
     if !args.head.is_empty() {
         let mut config = NodeConfig::new(args.key.secret()?, args.listen);
         config.heads = args.head.iter().map(|head| head.0).collect();
         config.store = Some(session.store()?.clone());
         config.upload_bytes_per_s = upload_bytes_per_s;
-        config.relays = args.relays.all(session);
-        config.discovery = args.public.published(session);
-        config.prepare = match args.layers {
-            Layers::Asked => Some(PrepareOptions {
-                serve: args.serve_options(session)?,
-                memory_bytes: args.budget(session),
-            }),
-            _ => None,
-        };
+        (config.relays, config.discovery, config.prepare) = (relays, discovery, prepare);
         let node = Node::start(config)?;
         relays::warn(&node.relays());
         return Ok(Serving::Named(Box::new(node)));
-    }
-    if args.layers == Layers::Asked {
-        return Err(Failure::usage("--layers asked is for --head"));
     }
     if args.key.is_given() {
         return Err(Failure::usage("--key is for --head; a member has the key of its data folder"));
@@ -247,10 +248,9 @@ fn start(session: &Session, args: &Args, ended: Sender<()>) -> Result<Serving, F
                        who may ask with --head NODE";
         return Err(Failure::usage(message));
     }
-    let relays = args.relays.all(session);
-    let discovery = args.public.published(session);
-    let member = Member::start(session, args.listen, upload_bytes_per_s, relays, discovery, ended);
-    member.map(Serving::Member)
+    let options = MemberOptions::new(args.listen);
+    let options = MemberOptions { upload_bytes_per_s, relays, discovery, prepare, ..options };
+    Member::start(session, options, ended).map(Serving::Member)
 }
 
 /// The layers to serve, and how much memory is left.

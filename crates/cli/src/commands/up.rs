@@ -11,7 +11,7 @@ use serde_json::json;
 use shoal_base::{Flow, Generate, Prompt, Request, Timings, TokenEvent};
 use shoal_gateway::{ApiKeys, Gateway, GatewayOptions, Models, StartError};
 use shoal_model::package::Package;
-use shoal_node::{Node, Shadows};
+use shoal_node::{MemberOptions, Node, Shadows};
 
 use crate::failure::{Code, Failure};
 use crate::import::name_of;
@@ -233,10 +233,13 @@ impl Served {
         let is_elsewhere = args.elsewhere.is_used()?;
         let is_split = is_elsewhere || args.nodes.is_some();
         if !is_split && args.route != Choice::Here && swarming::is_member(session) {
-            let relays = args.relays.all(session);
-            let upload = args.upload.bytes_per_s(&session.config.serve)?;
-            let (listen, discovery) = (args.swarm_listen, args.public.published(session));
-            let member = Member::start(session, listen, upload, relays, discovery, ended)?;
+            let member = MemberOptions {
+                relays: args.relays.all(session),
+                upload_bytes_per_s: args.upload.bytes_per_s(&session.config.serve)?,
+                discovery: args.public.published(session),
+                ..MemberOptions::new(args.swarm_listen)
+            };
+            let member = Member::start(session, member, ended)?;
             let options = models::engine_options(session, args.kv_cache_mib)?;
             let shadows = args.shadows.into();
             let models = OverSwarm::start(session, member, packages, options, args.route, shadows)?;

@@ -25,7 +25,8 @@ pub struct KvSlot {
     pub slot: u32,
 }
 
-/// Pages of one stage. Memory of a page is taken from the system when it is first written.
+/// Pages of one stage. Memory of a page is taken from the system when it is first written, and stays
+/// until the pool goes: pages of a server come and go, and the heap would be cut into pieces.
 #[derive(Debug)]
 pub struct KvPool {
     shape: HeadsShape,
@@ -109,14 +110,6 @@ impl KvPool {
                 self.write(layer, head, to, (&key, scales.0), (&value, scales.1));
             }
         }
-    }
-
-    /// Gives back the memory of a page.
-    ///
-    /// # Panics
-    /// When the page does not exist.
-    pub fn release(&mut self, page: PageId) {
-        self.pages[page.0 as usize] = None;
     }
 
     /// Takes memory for a page, if it has none.

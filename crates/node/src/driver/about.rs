@@ -21,12 +21,13 @@ impl Driver {
         let own = self.member.as_ref().map(|member| member.door.own().clone());
         let role = own.as_ref().map_or(SwarmRole::Serve, |chain| chain.certificate.body.role);
         let offers = if role < SwarmRole::Serve { Vec::new() } else { self.offers() };
-        let stage = if offers.is_empty() { 0 } else { duties::STAGE };
+        let is_asked = role >= SwarmRole::Serve && self.layers.prepares.is_allowed();
+        let stage = if offers.is_empty() && !is_asked { 0 } else { duties::STAGE };
         let about = About {
             state: self.state,
             duties: duties::HEAD | stage,
             certificate: own,
-            memory_free_bytes: self.memory_free_bytes,
+            memory_free_bytes: self.layers.prepares.memory_free(),
             coordinate: self.links.place(),
             offers,
             links: self.links.list(|peer| self.peers.is_relayed(peer) == Some(true)),
@@ -197,7 +198,7 @@ impl Driver {
 
     /// What the owner gives to weights and caches, and what is free of it.
     pub(crate) fn set_memory_free(&mut self, bytes: u64) {
-        self.memory_free_bytes = bytes;
+        self.layers.prepares.set_memory_free(bytes);
         self.book.announce_soon();
     }
 

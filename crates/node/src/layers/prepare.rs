@@ -24,7 +24,7 @@ const FIRST_ORDER: u64 = 1 << 63;
 pub(crate) struct Prepares {
     /// What the owner allows.
     allowed: Option<(Store, ServeOptions)>,
-    /// What is left of the memory for it.
+    /// What is left of the memory that the owner gives.
     memory_free: Arc<AtomicU64>,
     under_way: Vec<Preparing>,
     next: u64,
@@ -45,6 +45,20 @@ impl Prepares {
             under_way: Vec::new(),
             next: FIRST_ORDER,
         }
+    }
+
+    /// Whether a head may ask.
+    pub(crate) fn is_allowed(&self) -> bool {
+        self.allowed.is_some()
+    }
+
+    /// Memory for weights and caches that is still free.
+    pub(crate) fn memory_free(&self) -> u64 {
+        self.memory_free.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_memory_free(&self, bytes: u64) {
+        self.memory_free.store(bytes, Ordering::Release);
     }
 
     /// A head asks. Gives the answer, and the order to fetch with if that is to begin.

@@ -1,21 +1,32 @@
-//! What a member may fetch: blobs of the packages that its certificate names.
+//! What a member may fetch: blobs of the packages that its certificate names. And what it fetches
+//! and loads because a head asks.
 
 use std::path::Path;
-use std::time::Duration;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
 
-use shoal_base::{Digest, PackageId};
-use shoal_node::{FetchParts, Node, NodeError, SwarmRole, create_swarm, join_swarm};
+use shoal_base::{Digest, Flow, Generate as _, PackageId, Prompt, Request, TokenEvent};
+use shoal_node::{
+    FetchParts, HeadOptions, MemberOptions, Node, NodeError, PrepareOptions, RingHead,
+    ServeOptions, SwarmRole, SwarmView, create_swarm, join_swarm,
+};
 use shoal_store::{NodeFolder, Store};
 
-use crate::support::{Home, LAYERS, assert_sound, fetch, id, local, parts};
+use crate::support::{Home, LAYERS, assert_sound, fetch, id, local, parts, range};
+
+const WAIT_MAX: Duration = Duration::from_secs(30);
 
 fn folder(path: &Path) -> NodeFolder {
     NodeFolder::take(path).expect("the folder can be used").expect("it is free")
 }
 
 fn member(path: &Path, store: Store) -> Node {
-    Node::start_member(folder(path), local(), Some(store), None, Vec::new(), None)
-        .expect("it starts")
+    member_with(path, store, None)
+}
+
+fn member_with(path: &Path, store: Store, prepare: Option<PrepareOptions>) -> Node {
+    let options = MemberOptions { store: Some(store), prepare, ..MemberOptions::new(local()) };
+    Node::start_member(folder(path), options).expect("it starts")
 }
 
 #[test]
@@ -42,4 +53,64 @@ fn a_member_fetches_blobs_of_the_models_in_its_certificate_and_no_others() {
     let all = FetchParts { layers: None, with_head: true };
     fetch(&both, all, &from).0.expect("its certificate names it");
     assert_sound(&empty);
+}
+
+#[test]
+fn a_member_loads_what_a_head_asks_for_and_stands_in_for_one_that_is_gone() {
+    let stores: Vec<Home> = vec![Home::full(), Home::full(), Home::new()];
+    let folders: Vec<_> = (0..3).map(|_| tempfile::tempdir().expect("a folder")).collect();
+    let path = |index: usize| folders[index].path();
+    create_swarm(&folder(path(0)), "").expect("a swarm");
+    let head = member(path(0), stores[0].store.clone());
+    let serve = ServeOptions { threads: 1, cache_tokens: 256, ..ServeOptions::default() };
+    let join = |index: usize, prepare| {
+        let ticket = head.invite(SwarmRole::Serve, &[], Duration::from_secs(60));
+        join_swarm(&folder(path(index)), &ticket.expect("it may"), "", local(), &[], None)
+            .expect("the ticket is good");
+        member_with(path(index), stores[index].store.clone(), prepare)
+    };
+    let package = stores[1].store.package(id()).expect("it is there");
+    let stage = join(1, None);
+    stage.serve(&package, range(0, LAYERS), serve).expect("it has them");
+    // Nothing is on its disk.
+    let asked = join(2, Some(PrepareOptions { serve, memory_bytes: 256 << 20 }));
+    let mut options = HeadOptions { threads: 1, patience: WAIT_MAX, ..HeadOptions::default() };
+    (options.policy.context_tokens, options.policy.cache_tokens) = (64, 128);
+    let ring = head.lead(&package, "tiny", options).expect("it leads");
+    let expected = answer(&ring);
+    let loaded = |view: &SwarmView| {
+        let member = view.members.iter().find(|member| member.node == asked.address().node);
+        let offers = member.into_iter().flat_map(|member| member.offers.iter());
+        offers.flat_map(|offer| offer.loaded.iter()).any(|loaded| *loaded == range(0, LAYERS))
+    };
+    let started = Instant::now();
+    while !loaded(&head.swarm().expect("it is a member")) {
+        assert!(started.elapsed() < WAIT_MAX, "it stands by");
+        // A ring in use asks for somebody who stands by.
+        assert_eq!(answer(&ring), expected);
+    }
+    drop(stage);
+    assert_eq!(answer(&ring), expected);
+    assert_sound(&stores[2]);
+}
+
+fn answer(head: &RingHead) -> String {
+    let mut request = Request::new(Prompt::Text("abc".to_owned()));
+    request.stop.tokens_max = Some(8);
+    let (sender, events) = channel();
+    let sink = move |event| {
+        // Whoever waits has seen the end.
+        let _ = sender.send(event);
+        Flow::Continue
+    };
+    head.submit(request, Box::new(sink)).expect("there is room");
+    let mut all = String::new();
+    loop {
+        match events.recv_timeout(WAIT_MAX).expect("events arrive") {
+            TokenEvent::Started { .. } => {}
+            TokenEvent::Token { text, .. } => all += &text,
+            TokenEvent::Finished { text, .. } => return all + &text,
+            TokenEvent::Failed(error) => panic!("{error}"),
+        }
+    }
 }

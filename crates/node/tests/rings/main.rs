@@ -2,6 +2,7 @@
 //! beside them, whoever dies, whoever lies.
 
 mod hostile;
+mod introductions;
 mod members;
 mod same_bytes;
 mod support;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use shoal_model::package::Package;
 use shoal_net::{Endpoint, EndpointConfig, Incoming, NetError, SecretKey};
 use shoal_node::{
-    HeadOptions, JoinError, Node, NodeError, NodeId, RingHead, ServeOptions, SwarmRole, SwarmView,
-    create_swarm, join_swarm,
+    HeadOptions, JoinError, MemberOptions, Node, NodeError, NodeId, RingHead, ServeOptions,
+    SwarmRole, SwarmView, create_swarm, join_swarm,
 };
 use shoal_store::NodeFolder;
 use shoal_swarm::{Issuer, NodeKey, own_certificate};
@@ -37,7 +37,7 @@ pub(crate) fn owner(home: &Path) -> Node {
 }
 
 pub(crate) fn member(folder: NodeFolder) -> Node {
-    Node::start_member(folder, local(), None, None, Vec::new(), None).expect("it starts")
+    Node::start_member(folder, MemberOptions::new(local())).expect("it starts")
 }
 
 pub(crate) fn invite(inviter: &Node, role: SwarmRole) -> String {
@@ -132,7 +132,7 @@ fn a_ticket_that_was_used_stays_used_when_its_signer_starts_again() {
     let address = a.address().sockets[0];
     drop(a);
     let folder = folder(homes[0].path());
-    let a = Node::start_member(folder, address, None, None, Vec::new(), None).expect("it starts");
+    let a = Node::start_member(folder, MemberOptions::new(address)).expect("it starts");
     let refused = join_swarm(&second, &ticket, "", local(), &[], None);
     assert!(matches!(refused, Err(NodeError::Join(JoinError::Used))), "{refused:?}");
     let again = join_swarm(&first, &invite(&a, SwarmRole::Use), "", local(), &[], None);
