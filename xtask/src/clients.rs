@@ -39,11 +39,14 @@ pub(crate) fn run(args: &Args) -> Result<(), TaskError> {
 /// Adds what was tried to a report; with so many requests of schemathesis' for each operation.
 pub(crate) fn steps(report: &mut Report, examples: Option<u32>) {
     let folder = shell::root().join("target/clients");
-    let up = up::tool_model(&folder)
-        .and_then(|model| Up::start(&up::build()?, &folder.join("home"), &[&model]));
-    let up = match up {
-        Ok(up) => up,
-        Err(error) => return report.step("clients", || Err(error)),
+    let mut up = None;
+    report.step("program", || {
+        let model = up::tool_model(&folder)?;
+        up = Some(Up::start(&up::build()?, &folder.join("home"), &[&model])?);
+        Ok(Outcome::Done)
+    });
+    let Some(up) = up else {
+        return;
     };
     report.step("clients python", || python(&folder, &up.url));
     report.step("clients node", || node(&folder, &up.url));

@@ -47,7 +47,8 @@ pub(crate) fn is_member(session: &Session) -> bool {
 }
 
 impl Member {
-    /// Starts the node with the store of this data folder. `ended` hears when another command asks it to leave.
+    /// Starts the node with the store of this data folder. `ended` hears when another command asks
+    /// it to leave.
     pub(crate) fn start(
         session: &Session,
         options: MemberOptions,

@@ -25,8 +25,8 @@ pub struct KvSlot {
     pub slot: u32,
 }
 
-/// Pages of one stage. Memory of a page is taken from the system when it is first written, and stays
-/// until the pool goes: pages of a server come and go, and the heap would be cut into pieces.
+/// Pages of one stage. Memory of a page is taken from the system when it is first written, and
+/// stays until the pool goes: pages of a server come and go, and the heap would be cut into pieces.
 #[derive(Debug)]
 pub struct KvPool {
     shape: HeadsShape,
