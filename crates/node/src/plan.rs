@@ -112,20 +112,26 @@ impl StaticPlan {
         self.stages.iter().chain(&self.spares).map(|stage| &stage.peer)
     }
 
+    fn holders(&self, layers: LayerRange) -> impl Iterator<Item = NodeId> {
+        let all = self.stages.iter().chain(&self.spares);
+        all.filter(move |stage| stage.layers == layers).map(|stage| stage.peer.node)
+    }
+
     /// Somebody with these layers who is not left out.
     fn holder(&self, layers: LayerRange, excluded: &[NodeId]) -> Option<NodeId> {
-        let all = self.stages.iter().chain(&self.spares);
-        let mut fit = all.filter(|s| s.layers == layers && !excluded.contains(&s.peer.node));
-        fit.next().map(|stage| stage.peer.node)
+        self.holders(layers).find(|node| !excluded.contains(node))
     }
 }
 
 impl Scout for StaticPlan {
     fn route(&mut self, excluded: &[NodeId]) -> Option<Vec<RouteStage>> {
+        let failed = |node: &NodeId| excluded.iter().position(|excluded| excluded == node);
         let stage = |planned: &PlannedStage| {
-            // Whoever is left out is tried again when there is nobody else: the plan says so.
-            let node = self.holder(planned.layers, excluded).unwrap_or(planned.peer.node);
-            RouteStage { node, layers: planned.layers, shadow: None }
+            let layers = planned.layers;
+            // Where all were left out, they are tried in turns: one of them may live.
+            let other = || self.holders(layers).min_by_key(failed);
+            let node = self.holder(layers, excluded).or_else(other);
+            RouteStage { node: node.unwrap_or(planned.peer.node), layers, shadow: None }
         };
         Some(self.stages.iter().map(stage).collect())
     }
@@ -173,6 +179,7 @@ mod tests {
         assert_eq!(nodes(&mut plan, &[]), [1, 2]);
         assert_eq!(nodes(&mut plan, &[second]), [1, 3]);
         assert_eq!(nodes(&mut plan, &[first, second, third]), [1, 2], "better than nobody");
+        assert_eq!(nodes(&mut plan, &[third, second]), [1, 3], "it failed longer ago");
         let layers = LayerRange { first: 2, end: 4 };
         assert_eq!(plan.spare(layers, &[second]), Some(third));
         assert_eq!(plan.spare(layers, &[second, third]), None, "a spare is somebody else");

@@ -85,10 +85,12 @@ impl Planned {
         if is_usable && planner.better(&self.route, random).is_none() {
             return Some(self.route.clone());
         }
-        let mut plans = planner.plans(random);
-        if plans.is_err() && !excluded.is_empty() {
-            // Whoever failed is better than nobody.
-            plans = self.planner(members, me, &[]).and_then(|planner| planner.plans(random));
+        let (mut plans, mut excluded) = (planner.plans(random), excluded);
+        while plans.is_err() && !excluded.is_empty() {
+            // Whoever failed is better than nobody, and who did so long ago better than the last.
+            excluded = &excluded[excluded.len().div_ceil(2)..];
+            let planner = self.planner(members, me, excluded);
+            plans = planner.and_then(|planner| planner.plans(random));
         }
         match plans.map(|mut plans| plans.swap_remove(0)) {
             Ok(plan) => {
@@ -201,6 +203,79 @@ impl Scout for Scouting<'_> {
             Way::Planned(planned) => {
                 (!planned.is_loaded(self.members.0, node, layers)).then_some(node)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shoal_base::Digest;
+    use shoal_swarm::{NodeKey, Speculation};
+    use shoal_wire::{Coordinate, Descriptor, List, MemberState, Offer, duties};
+
+    use super::*;
+
+    const LAYERS: LayerRange = LayerRange { first: 0, end: 4 };
+    const WANT: Want = Want { cache_tokens: 64, may_fetch: false, speculation: Speculation::Off };
+
+    fn model() -> ModelShape {
+        ModelShape {
+            package: PackageId(Digest::of(b"a model")),
+            arithmetic: 1,
+            layer_count: LAYERS.end,
+            width: 64,
+            layer_bytes: 1 << 20,
+            cache_bytes: 1 << 10,
+        }
+    }
+
+    /// Members that hold all layers, besides one that leads.
+    fn members() -> (Members, [NodeId; 3]) {
+        let keys = [1, 2, 3].map(|seed| NodeKey::new(&[seed; 32]));
+        let mut members = Members::default();
+        for (index, key) in keys.iter().enumerate() {
+            let offer = Offer {
+                package: model().package,
+                arithmetic: 1,
+                held: List::truncated([LAYERS]),
+                loaded: List::truncated([LAYERS]),
+                decode_ns: 1_000,
+                prefill_ns: 1_000,
+                cache_tokens_free: 1_000,
+            };
+            let said = Descriptor {
+                node: key.id(),
+                sequence: 1,
+                lifetime_s: 600,
+                state: MemberState::Active,
+                duties: duties::STAGE,
+                certificate: None,
+                addresses: List::default(),
+                memory_free_bytes: 0,
+                disk_free_bytes: 0,
+                uplink_bytes_per_s: 0,
+                downlink_bytes_per_s: 0,
+                coordinate: Coordinate::default(),
+                offers: List::truncated((index > 0).then_some(offer)),
+                links: List::default(),
+            };
+            members.learn(key.sign(said), Moment(0)).expect("nodes sign what they say");
+        }
+        (members, keys.map(|key| key.id()))
+    }
+
+    #[test]
+    fn where_all_have_failed_they_are_tried_in_turns() {
+        let (members, [me, a, b]) = members();
+        let mut planned = Planned::new(model(), WANT);
+        let mut tried = |excluded: &[NodeId]| {
+            let route = planned.route((&members, me), excluded, &mut SystemRandom);
+            route.expect("somebody is better than nobody")[0].node
+        };
+        assert_eq!(tried(&[a]), b);
+        for _ in 0..8 {
+            assert_eq!(tried(&[a, b]), a, "it failed longer ago");
+            assert_eq!(tried(&[b, a]), b, "it failed longer ago");
         }
     }
 }

@@ -31,7 +31,9 @@ use ring::{Link, State};
 
 /// Knows which nodes can take part. [`crate::Planner`] over [`crate::Members`] in a node.
 pub trait Scout {
-    /// Stages for all layers of the model, without some nodes.
+    /// Stages for all layers of the model, without some nodes: those that failed, the one that did
+    /// so longest ago first. Where there is no way without them, that one is worth a try before the
+    /// others.
     fn route(&mut self, excluded: &[NodeId]) -> Option<Vec<RouteStage>>;
 
     /// A node for some layers, without some nodes; the best one. It may have to load them first.
@@ -406,9 +408,11 @@ impl Head {
         all.flatten().collect()
     }
 
-    /// Nodes not to be chosen now.
+    /// Nodes not to be chosen now, the one that failed longest ago first.
     fn excluded_now(&self) -> Vec<NodeId> {
-        self.excluded.keys().copied().collect()
+        let mut all: Vec<_> = self.excluded.iter().map(|(node, until)| (*until, *node)).collect();
+        all.sort_unstable();
+        all.into_iter().map(|(_, node)| node).collect()
     }
 
     fn exclude(&mut self, node: NodeId, now: Moment) {
