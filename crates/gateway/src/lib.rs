@@ -16,6 +16,7 @@ mod completions;
 mod console;
 mod embeddings;
 mod error;
+mod feed;
 pub mod fuzz;
 mod guard;
 mod health;

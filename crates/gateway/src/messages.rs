@@ -11,7 +11,6 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 use shoal_base::{FinishReason, StopCause, TokenEvent, Usage};
@@ -20,11 +19,13 @@ use crate::answer::Answers;
 use crate::app::{App, blocking};
 use crate::birth::{Admission, Birth};
 use crate::error::ApiError;
+use crate::feed;
 use crate::guard::Caller;
 use crate::metrics::Meter;
 use crate::tools::{CallParser, Said, Voice, fit_ids};
 use crate::{body, reply};
 use ask::Ask;
+use stream::Streaming;
 
 /// Where it is served.
 pub(crate) const PATH: &str = "/v1/messages";
@@ -70,14 +71,11 @@ async fn answer(
     let (heading, mut headers, mut answers, parser) = blocking(start).await?;
     let is_whole = answers.whole();
     // The status is only sent once it is known that there is an answer.
-    let (_, first) = answers.next().await?;
+    let first = answers.next().await?;
     reply::add_route(&mut headers, &*computes);
     let mut response = match stream {
-        true => {
-            let events = stream::events(heading, answers, parser, first);
-            Sse::new(events).keep_alive(KeepAlive::default()).into_response()
-        }
-        false => body::json(&whole(&heading, answers, parser, first).await?),
+        true => feed::respond(Streaming::new(heading, parser), answers, first),
+        false => body::json(&whole(&heading, answers, parser, first.1).await?),
     };
     response.headers_mut().extend(headers);
     response.extensions_mut().insert(is_whole);

@@ -9,17 +9,17 @@ mod streaming;
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use shoal_base::{Generate, ModelCard, Request, Route, Timings, TokenEvent};
 
 use self::heading::{Choice, Heading};
-use self::streaming::events;
+use self::streaming::Streaming;
 use crate::answer::Answers;
 use crate::app::{App, blocking};
 use crate::birth::{Admission, Birth};
 use crate::body;
 use crate::error::ApiError;
+use crate::feed;
 use crate::guard::Caller;
 use crate::logprobs::Scored;
 use crate::metrics::Meter;
@@ -112,10 +112,7 @@ pub(crate) async fn reply(
     let first = answers.next().await?;
     add_route(&mut headers, &*computes);
     let mut response = match stream {
-        true => {
-            let events = events(heading, choices, answers, first);
-            Sse::new(events).keep_alive(KeepAlive::default()).into_response()
-        }
+        true => feed::respond(Streaming::new(heading, choices), answers, first),
         false => whole(heading, choices, answers, first).await?,
     };
     response.headers_mut().extend(headers);

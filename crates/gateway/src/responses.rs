@@ -7,15 +7,13 @@ mod ask;
 mod items;
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
-use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse as _, Response};
-use futures_util::{Stream, stream};
+use axum::response::Response;
+use axum::response::sse::Event;
 use serde_json::{Value, json};
 use shoal_base::{ModelCard, TokenEvent};
 
@@ -23,6 +21,7 @@ use crate::answer::Answers;
 use crate::app::{App, blocking};
 use crate::birth::{Admission, Birth};
 use crate::error::ApiError;
+use crate::feed::{self, Feed};
 use crate::guard::Caller;
 use crate::logprobs::Scored;
 use crate::metrics::Meter;
@@ -56,17 +55,12 @@ pub(crate) async fn responses(
     let (mut headers, mut answers, mut building) = blocking(start).await?;
     let is_whole = answers.whole();
     // The status is only sent once it is known that there is an answer.
-    let (_, first) = answers.next().await?;
+    let first = answers.next().await?;
     reply::add_route(&mut headers, &*computes);
     let mut response = match stream {
-        true => {
-            let whole = building.add(first);
-            let answers = whole.is_none().then_some(answers);
-            let streaming = Streaming { building, answers, ready: VecDeque::new() };
-            Sse::new(events(streaming)).keep_alive(KeepAlive::default()).into_response()
-        }
+        true => feed::respond(Streaming { building, ready: VecDeque::new() }, answers, first),
         false => {
-            let mut event = first;
+            let (_, mut event) = first;
             let whole = loop {
                 match building.add(event) {
                     Some(whole) => break whole,
@@ -138,38 +132,22 @@ impl Building {
 
 struct Streaming {
     building: Building,
-    /// Absent when it has ended.
-    answers: Option<Answers>,
     ready: VecDeque<Value>,
 }
 
-fn events(streaming: Streaming) -> impl Stream<Item = Result<Event, Infallible>> {
-    stream::unfold(streaming, |mut streaming| async {
-        let value = streaming.next().await?;
-        let kind = value["type"].as_str().unwrap_or_default();
-        let event = Event::default().event(kind).data(value.to_string());
-        Some((Ok(event), streaming))
-    })
-}
+impl Feed for Streaming {
+    fn add(&mut self, _index: usize, event: TokenEvent) -> bool {
+        self.building.add(event).is_none()
+    }
 
-impl Streaming {
-    async fn next(&mut self) -> Option<Value> {
-        loop {
-            self.ready.extend(self.building.items.take_events());
-            if let Some(event) = self.ready.pop_front() {
-                return Some(event);
-            }
-            match self.answers.as_mut()?.next().await {
-                Ok((_, event)) => {
-                    if self.building.add(event).is_some() {
-                        self.answers = None;
-                    }
-                }
-                Err(error) => {
-                    self.building.items.fail(&error);
-                    self.answers = None;
-                }
-            }
-        }
+    fn fail(&mut self, error: &ApiError) {
+        self.building.items.fail(error);
+    }
+
+    fn ready(&mut self) -> Option<Event> {
+        self.ready.extend(self.building.items.take_events());
+        let value = self.ready.pop_front()?;
+        let kind = value["type"].as_str().unwrap_or_default();
+        Some(Event::default().event(kind).data(value.to_string()))
     }
 }

@@ -1,21 +1,19 @@
 //! Answers in events of Anthropic's API.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 
 use axum::response::sse::Event;
-use futures_util::{Stream, stream};
 use serde_json::{Value, json};
 use shoal_base::TokenEvent;
 
 use super::{Heading, of_usage, to_json, usage, use_id};
-use crate::answer::Answers;
+use crate::error::ApiError;
+use crate::feed::Feed;
 use crate::tools::{CallParser, Piece, Voice};
 
-struct Streaming {
+/// A stream in progress.
+pub(super) struct Streaming {
     heading: Heading,
-    /// Absent when it has ended.
-    answers: Option<Answers>,
     voice: Voice,
     /// Blocks so far; the last one is open when `open` says so.
     blocks: usize,
@@ -31,41 +29,52 @@ enum Block {
     Call,
 }
 
-pub(super) fn events(
-    heading: Heading,
-    answers: Answers,
-    parser: Option<CallParser>,
-    first: TokenEvent,
-) -> impl Stream<Item = Result<Event, Infallible>> {
-    let mut streaming = Streaming {
-        heading,
-        answers: Some(answers),
-        voice: Voice::new(parser),
-        blocks: 0,
-        open: None,
-        calls: 0,
-        ready: VecDeque::new(),
-    };
-    streaming.add(first);
-    stream::unfold(streaming, |mut streaming| async {
-        let event = streaming.next().await?;
-        Some((Ok(event), streaming))
-    })
+impl Feed for Streaming {
+    fn add(&mut self, _index: usize, event: TokenEvent) -> bool {
+        match event {
+            TokenEvent::Started { prompt_tokens, cached_tokens } => {
+                let message = self.heading.message(usage(prompt_tokens, cached_tokens, 0));
+                self.push("message_start", json!({ "message": message }));
+            }
+            TokenEvent::Token { text, .. } => {
+                self.voice.pieces(&text).into_iter().for_each(|piece| self.piece(piece));
+            }
+            TokenEvent::Finished { reason, text, usage, .. } => {
+                self.voice.last_pieces(&text).into_iter().for_each(|piece| self.piece(piece));
+                if self.blocks == 0 {
+                    self.begin_text();
+                }
+                self.close();
+                let (reason, sequence) = self.heading.stop(reason, self.calls > 0);
+                let delta = json!({ "stop_reason": reason, "stop_sequence": sequence });
+                let usage = of_usage(usage);
+                self.push("message_delta", json!({ "delta": delta, "usage": usage }));
+                self.push("message_stop", json!({}));
+                return false;
+            }
+            TokenEvent::Failed(_) => {}
+        }
+        true
+    }
+
+    fn fail(&mut self, error: &ApiError) {
+        self.push("error", to_json(error));
+    }
+
+    fn ready(&mut self) -> Option<Event> {
+        self.ready.pop_front()
+    }
 }
 
 impl Streaming {
-    async fn next(&mut self) -> Option<Event> {
-        loop {
-            if let Some(event) = self.ready.pop_front() {
-                return Some(event);
-            }
-            match self.answers.as_mut()?.next().await {
-                Ok((_, event)) => self.add(event),
-                Err(error) => {
-                    self.push("error", to_json(&error));
-                    self.answers = None;
-                }
-            }
+    pub(super) fn new(heading: Heading, parser: Option<CallParser>) -> Self {
+        Self {
+            heading,
+            voice: Voice::new(parser),
+            blocks: 0,
+            open: None,
+            calls: 0,
+            ready: VecDeque::new(),
         }
     }
 
@@ -116,32 +125,6 @@ impl Streaming {
                 self.delta(json!({ "type": "input_json_delta", "partial_json": part }));
             }
             Piece::End => self.close(),
-        }
-    }
-
-    fn add(&mut self, event: TokenEvent) {
-        match event {
-            TokenEvent::Started { prompt_tokens, cached_tokens } => {
-                let message = self.heading.message(usage(prompt_tokens, cached_tokens, 0));
-                self.push("message_start", json!({ "message": message }));
-            }
-            TokenEvent::Token { text, .. } => {
-                self.voice.pieces(&text).into_iter().for_each(|piece| self.piece(piece));
-            }
-            TokenEvent::Finished { reason, text, usage, .. } => {
-                self.voice.last_pieces(&text).into_iter().for_each(|piece| self.piece(piece));
-                if self.blocks == 0 {
-                    self.begin_text();
-                }
-                self.close();
-                let (reason, sequence) = self.heading.stop(reason, self.calls > 0);
-                let delta = json!({ "stop_reason": reason, "stop_sequence": sequence });
-                let usage = of_usage(usage);
-                self.push("message_delta", json!({ "delta": delta, "usage": usage }));
-                self.push("message_stop", json!({}));
-                self.answers = None;
-            }
-            TokenEvent::Failed(_) => {}
         }
     }
 }

@@ -1,76 +1,27 @@
 //! A reply as a stream of events.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 
 use axum::response::sse::Event;
-use futures_util::{Stream, stream};
 use serde_json::{Value, json};
 use shoal_base::TokenEvent;
 
 use super::Shape;
 use super::heading::{Choice, Heading};
-use crate::answer::Answers;
+use crate::error::ApiError;
+use crate::feed::Feed;
 use crate::logprobs::Scored;
 use crate::tools::{Call, Piece};
 
 /// A stream in progress.
-struct Streaming {
+pub(super) struct Streaming {
     heading: Heading,
     choices: Vec<Choice>,
-    /// Absent when it has ended.
-    answers: Option<Answers>,
     ready: VecDeque<Event>,
 }
 
-pub(super) fn events(
-    heading: Heading,
-    choices: Vec<Choice>,
-    answers: Answers,
-    (index, event): (usize, TokenEvent),
-) -> impl Stream<Item = Result<Event, Infallible>> {
-    let mut streaming =
-        Streaming { heading, choices, answers: Some(answers), ready: VecDeque::new() };
-    streaming.add(index, event);
-    stream::unfold(streaming, |mut streaming| async {
-        let event = streaming.next().await?;
-        Some((Ok(event), streaming))
-    })
-}
-
-impl Streaming {
-    async fn next(&mut self) -> Option<Event> {
-        loop {
-            if let Some(event) = self.ready.pop_front() {
-                return Some(event);
-            }
-            match self.answers.as_mut()?.next().await {
-                Ok((index, event)) => self.add(index, event),
-                Err(error) => {
-                    self.push(&error.to_json());
-                    self.answers = None;
-                }
-            }
-        }
-    }
-
-    fn push(&mut self, value: &Value) {
-        self.ready.push_back(Event::default().data(value.to_string()));
-    }
-
-    fn push_chunk(
-        &mut self,
-        index: usize,
-        delta: Value,
-        logprobs: Value,
-        reason: Option<&'static str>,
-    ) {
-        let chunk = self.heading.chunk(index, delta, logprobs, reason);
-        let json = serde_json::to_string(&chunk).expect("keys are texts");
-        self.ready.push_back(Event::default().data(json));
-    }
-
-    fn add(&mut self, index: usize, event: TokenEvent) {
+impl Feed for Streaming {
+    fn add(&mut self, index: usize, event: TokenEvent) -> bool {
         match event {
             TokenEvent::Started { .. } => {
                 if self.heading.shape == Shape::Chat {
@@ -96,10 +47,42 @@ impl Streaming {
                 self.push_chunk(index, delta, Value::Null, reason);
                 if self.choices.iter().all(|choice| choice.end.is_some()) {
                     self.end();
+                    return false;
                 }
             }
             TokenEvent::Failed(_) => {}
         }
+        true
+    }
+
+    fn fail(&mut self, error: &ApiError) {
+        self.push(&error.to_json());
+    }
+
+    fn ready(&mut self) -> Option<Event> {
+        self.ready.pop_front()
+    }
+}
+
+impl Streaming {
+    pub(super) const fn new(heading: Heading, choices: Vec<Choice>) -> Self {
+        Self { heading, choices, ready: VecDeque::new() }
+    }
+
+    fn push(&mut self, value: &Value) {
+        self.ready.push_back(Event::default().data(value.to_string()));
+    }
+
+    fn push_chunk(
+        &mut self,
+        index: usize,
+        delta: Value,
+        logprobs: Value,
+        reason: Option<&'static str>,
+    ) {
+        let chunk = self.heading.chunk(index, delta, logprobs, reason);
+        let json = serde_json::to_string(&chunk).expect("keys are texts");
+        self.ready.push_back(Event::default().data(json));
     }
 
     /// Sends pieces; the scores of a token go with the first of them.
@@ -150,6 +133,5 @@ impl Streaming {
             self.push(&last);
         }
         self.ready.push_back(Event::default().data("[DONE]"));
-        self.answers = None;
     }
 }

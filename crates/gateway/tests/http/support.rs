@@ -368,9 +368,10 @@ impl Server {
 
     /// What comes back for bytes, until the server closes.
     pub(crate) fn raw(&self, bytes: &[u8]) -> String {
-        let mut answer = Vec::new();
+        let (mut stream, mut answer) = (self.connect(b""), Vec::new());
         // A server that closes before it has read everything may reset.
-        let _ = self.connect(bytes).read_to_end(&mut answer);
+        let _ = stream.write_all(bytes);
+        let _ = stream.read_to_end(&mut answer);
         String::from_utf8_lossy(&answer).into_owned()
     }
 
