@@ -82,3 +82,5 @@ pub(crate) const PARTS_KEPT_MAX: usize = 64;
 pub(crate) const ADMITTING_MAX: usize = 64;
 /// Ranges of layers that are being prepared for heads at once.
 pub(crate) const PREPARES_MAX: usize = 4;
+/// Peers that such a range is fetched from.
+pub(crate) const PREPARE_SOURCES_MAX: usize = 16;

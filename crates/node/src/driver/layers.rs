@@ -1,15 +1,16 @@
 //! Layers that travel: what the loop does with their messages and effects.
 
-use shoal_base::Blame;
+use shoal_base::{Blame, PackageId};
 use shoal_net::{Incoming, PeerAddress};
 use shoal_swarm::{FetchEffect, FetchEvent, UploadEffect, UploadEvent};
 use shoal_wire::{
-    BlobAbsent, BlobData, Bytes, Fault, FaultCode, GenerationId, Message, NodeId, Prepare,
-    PrepareState,
+    BlobAbsent, BlobData, Bytes, Descriptor, Fault, FaultCode, GenerationId, Message, NodeId,
+    Prepare, PrepareState,
 };
 
 use super::{Command, Driver, Todo};
 use crate::layers::{DiskDone, DiskJob, LayersEvent, prepare_status as status};
+use crate::limits::PREPARE_SOURCES_MAX;
 
 impl Driver {
     /// A message about blobs. What is not one is given back.
@@ -60,15 +61,27 @@ impl Driver {
         } else if is_loaded {
             status(package, layers, PrepareState::Ready)
         } else {
-            let place = self.book.address(from);
-            let place = place.unwrap_or(PeerAddress::nowhere(from));
-            let (answer, order) = self.layers.prepares.ask(place, wish, &self.commands);
+            let sources = self.sources(from, package);
+            let (answer, order) = self.layers.prepares.ask(from, wish, sources, &self.commands);
             if let Some(order) = order {
                 self.layers.order(order);
             }
             answer
         };
         self.send_message(from, Message::PrepareStatus(answer));
+    }
+
+    /// Where to fetch from what a head asks for: from itself, and from members that have some of it.
+    fn sources(&self, head: NodeId, package: PackageId) -> Vec<PeerAddress> {
+        let has = |member: &&Descriptor| {
+            let mut offers = member.offers.iter();
+            offers.any(|offer| offer.package == package && !offer.held.is_empty())
+        };
+        let members = self.book.members().iter().filter(has).map(|member| member.node);
+        let others = members.filter(|node| ![head, self.me].contains(node));
+        let places = others.filter_map(|node| self.book.address(node));
+        let head = self.book.address(head).unwrap_or(PeerAddress::nowhere(head));
+        std::iter::once(head).chain(places).take(PREPARE_SOURCES_MAX).collect()
     }
 
     /// Something for those who fetch from this node, if this one may.

@@ -61,17 +61,18 @@ impl Prepares {
         self.memory_free.store(bytes, Ordering::Release);
     }
 
-    /// A head asks. Gives the answer, and the order to fetch with if that is to begin.
+    /// A head asks. Gives the answer, and the order to fetch from `sources` if that is to begin.
     pub(crate) fn ask(
         &mut self,
-        from: PeerAddress,
+        from: NodeId,
         wish: Prepare,
+        sources: Vec<PeerAddress>,
         commands: &UnboundedSender<Command>,
     ) -> (PrepareStatus, Option<Order>) {
         let Prepare { package, layers } = wish;
         let same = |p: &&mut Preparing| (p.status.package, p.status.layers) == (package, layers);
         if let Some(preparing) = self.under_way.iter_mut().find(same) {
-            preparing.askers.insert(from.node);
+            preparing.askers.insert(from);
             return (preparing.status, None);
         }
         let refused = status(package, layers, PrepareState::Refused);
@@ -89,10 +90,10 @@ impl Prepares {
             return (refused, None);
         }
         let status = status(package, layers, PrepareState::Fetching);
-        self.under_way.push(Preparing { status, askers: BTreeSet::from([from.node]) });
+        self.under_way.push(Preparing { status, askers: BTreeSet::from([from]) });
         self.next += 1;
         let parts = FetchParts { layers: Some(layers), with_head: false };
-        (status, Some(Order { id: self.next, package, parts, from: vec![from], reports }))
+        (status, Some(Order { id: self.next, package, parts, from: sources, reports }))
     }
 
     /// Something changed. Says who wants to know; forgets what is over.

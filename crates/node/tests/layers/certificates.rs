@@ -57,7 +57,8 @@ fn a_member_fetches_blobs_of_the_models_in_its_certificate_and_no_others() {
 
 #[test]
 fn a_member_loads_what_a_head_asks_for_and_stands_in_for_one_that_is_gone() {
-    let stores: Vec<Home> = vec![Home::full(), Home::full(), Home::new()];
+    // The head has nothing to give, and the one that is asked nothing yet.
+    let stores: Vec<Home> = vec![Home::new(), Home::full(), Home::new()];
     let folders: Vec<_> = (0..3).map(|_| tempfile::tempdir().expect("a folder")).collect();
     let path = |index: usize| folders[index].path();
     create_swarm(&folder(path(0)), "").expect("a swarm");
@@ -72,7 +73,6 @@ fn a_member_loads_what_a_head_asks_for_and_stands_in_for_one_that_is_gone() {
     let package = stores[1].store.package(id()).expect("it is there");
     let stage = join(1, None);
     stage.serve(&package, range(0, LAYERS), serve).expect("it has them");
-    // Nothing is on its disk.
     let asked = join(2, Some(PrepareOptions { serve, memory_bytes: 256 << 20 }));
     let mut options = HeadOptions { threads: 1, patience: WAIT_MAX, ..HeadOptions::default() };
     (options.policy.context_tokens, options.policy.cache_tokens) = (64, 128);
