@@ -71,7 +71,7 @@ impl Driver {
         self.send_message(from, Message::PrepareStatus(answer));
     }
 
-    /// Where to fetch from what a head asks for: from itself, and from members that have some of it.
+    /// Where to fetch from what a head asks for: that head, and members that have some of it.
     fn sources(&self, head: NodeId, package: PackageId) -> Vec<PeerAddress> {
         let has = |member: &&Descriptor| {
             let mut offers = member.offers.iter();
