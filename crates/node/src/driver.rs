@@ -19,6 +19,7 @@ use shoal_swarm::{
     Gossip, HeadEffect, HeadEvent, Holding, Moment, Output, Stage, StageEffect, StageEvent,
     Submission,
 };
+use shoal_wire::limits::RANGES_MAX;
 use shoal_wire::{
     FaultCode, LayerRange, LeaseRequest, MemberState, Message, NodeId, Offer, RequestId, RingId,
 };
@@ -260,7 +261,11 @@ impl Driver {
         arithmetic: u16,
         layers: &[LayerRange],
     ) {
-        self.holding(package, width, arithmetic).held.extend_from_slice(layers);
+        let holding = self.holding(package, width, arithmetic);
+        holding.held.extend_from_slice(layers);
+        holding.held = about::joined::<RANGES_MAX>(&holding.held).to_vec();
+        let holding = Some(holding.clone());
+        self.stage(StageEvent::Holding { package, holding });
         self.announce();
     }
 

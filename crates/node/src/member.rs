@@ -88,11 +88,11 @@ impl Node {
     pub fn hold(&self, package: &Package) -> Result<(), NodeError> {
         let (id, architecture) = (package.id(), &package.manifest().architecture);
         let width = architecture.model_width;
-        let is_here = |layer: &u32| package.bytes(BlobKind::Layer(*layer)).is_ok();
-        let layers = (0..architecture.layer_count).filter(is_here);
-        // A package has no more layers than the protocol can name, or it cannot be served at all.
-        let one = |layer| LayerRange::try_new(u16::try_from(layer).ok()?, layer as u16 + 1).ok();
-        let layers: Vec<LayerRange> = layers.filter_map(one).collect();
+        // Layers beyond what the protocol can name cannot be served at all.
+        let count = u16::try_from(architecture.layer_count).unwrap_or(u16::MAX);
+        let is_here = |layer: &u16| package.bytes(BlobKind::Layer(u32::from(*layer))).is_ok();
+        let one = |first| LayerRange { first, end: first + 1 };
+        let layers: Vec<LayerRange> = (0..count).filter(is_here).map(one).collect();
         self.ask(move |driver| driver.hold(id, width, arithmetic(), &layers))
     }
 

@@ -212,7 +212,7 @@ impl Driver {
 }
 
 /// Ranges in order, those that touch as one.
-fn joined<const MAX: usize>(ranges: &[LayerRange]) -> List<LayerRange, MAX> {
+pub(super) fn joined<const MAX: usize>(ranges: &[LayerRange]) -> List<LayerRange, MAX> {
     let mut all = ranges.to_vec();
     all.sort_unstable();
     let mut joined: Vec<LayerRange> = Vec::new();

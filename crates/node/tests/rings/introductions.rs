@@ -1,9 +1,9 @@
 //! A head tells the stages of its route where the others are, whatever gossip does.
 
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use shoal_net::{Connection, Endpoint, EndpointConfig, Incoming, PeerAddress, SecretKey};
+use shoal_net::{Connection, Endpoint, EndpointConfig, Incoming, NetError, PeerAddress, SecretKey};
 use shoal_node::StaticPlan;
 use shoal_swarm::{NodeKey, limits};
 use shoal_wire::{
@@ -76,7 +76,8 @@ async fn act(connection: Connection, seed: u8, sequences: u64, heard: Sender<(No
                 sender.send(&Message::LeaseGrant(grant)).expect("room");
                 for sequence in 1..=sequences {
                     // The queue of a connection has a bound.
-                    while sender.send(&Message::Descriptor(descriptor(seed, sequence))).is_err() {
+                    let message = Message::Descriptor(descriptor(seed, sequence));
+                    while let Err(NetError::QueueFull { .. }) = sender.send(&message) {
                         tokio::time::sleep(Duration::from_millis(1)).await;
                     }
                 }
@@ -107,7 +108,13 @@ fn a_stage_hears_of_the_one_after_it_when_gossip_has_no_room_left() {
     let _running = start(&head, requests().remove(0));
     // As neither computes, the head asks for other leases soon, and says all of it once more before
     // it does. That is when the first one ends.
-    let heard: Vec<(NodeId, u64)> = heard.iter().collect();
-    let times = heard.iter().filter(|about| **about == (second.node, last)).count();
-    assert_eq!(times, 2, "at once, and before the second lease: {heard:?}");
+    let mut times = 0;
+    let ended = loop {
+        match heard.recv_timeout(WAIT_MAX) {
+            Ok(about) => times += u32::from(about == (second.node, last)),
+            Err(ended) => break ended,
+        }
+    };
+    assert_eq!(ended, RecvTimeoutError::Disconnected, "there is a second lease");
+    assert_eq!(times, 2, "at once, and before the second lease");
 }
