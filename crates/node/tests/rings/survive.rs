@@ -87,8 +87,8 @@ fn without_a_spare_requests_fail_and_name_who_is_gone() {
 }
 
 /// Deaths here are noticed at once. Those that are not keep their places among the peers that
-/// gossip goes to, so that a spare may stay unknown to the stage before it: [`crate::introductions`]
-/// and the test of many kills in the netlab show that.
+/// gossip goes to, so that a spare may stay unknown to the stage before it: that is shown by
+/// [`crate::introductions`] and the test of many kills in the netlab.
 #[test]
 fn every_stage_is_replaced_by_its_spare_and_by_that_alone() {
     let package = package(5);
