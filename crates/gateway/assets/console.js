@@ -206,9 +206,7 @@ async function answer() {
   try {
     const [path, asked] = body(await chosen(), told);
     asked.max_tokens = Math.min(asked.max_tokens, await room(asked));
-    // It is there once the first token is.
     const response = await post(path, asked);
-    lookAtSwarm();
     await read(response.body, turn);
   } catch (error) {
     if (error.name === "AbortError") turn.note = "stopped";
@@ -226,9 +224,12 @@ async function read(stream, turn) {
   const begun = performance.now();
   let rest = "";
   let done = false;
+  let isFirst = true;
   for (;;) {
     const piece = await reader.read();
     if (piece.done) break;
+    if (isFirst) lookAtSwarm();
+    isFirst = false;
     const lines = (rest + piece.value).split("\n");
     rest = lines.pop();
     for (const line of lines) {
