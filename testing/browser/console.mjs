@@ -158,14 +158,19 @@ await check("edit", async () => {
 
 await check("stop", async () => {
   await set("#limit", "400");
+  // Clicked in the page as soon as there is text: a small model is done before anybody looks.
+  const before = await turns().count();
+  await page.evaluate((before) => {
+    const list = document.querySelector("#turns");
+    new MutationObserver((_, observer) => {
+      const text = list.querySelector("li:last-child.assistant .text");
+      if (list.children.length <= before || !text?.textContent.length) return;
+      observer.disconnect();
+      document.querySelector("#stop").click();
+    }).observe(list, { childList: true, subtree: true, characterData: true });
+  }, before);
   await send(" and a dog");
-  // Clicked in the page: a small model would be done before a click from outside.
-  await page.waitForFunction(() => {
-    const text = document.querySelector("#turns > li:last-child.assistant .text");
-    if (!text?.textContent.length) return false;
-    document.querySelector("#stop").click();
-    return true;
-  });
+  await turns().nth(before + 1).waitFor({ state: "attached" });
   await idle();
   assert.equal(await answer().locator(".note").textContent(), "stopped");
   assert.notEqual(await answer().locator(".text").textContent(), "");
